@@ -1,0 +1,1 @@
+"""Thin Kubeflow Pipelines components: one call into tts each."""

@@ -1,0 +1,75 @@
+"""Fixtures that every room uses: a tiny configuration, a demo corpus of seconds, and its feature store."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tts.config import Config
+from tts.config.load import override
+from tts.config.presets import demo
+from tts.progress import Silent
+
+TINY = {
+    "model.symbol_embedding": 16,
+    "model.encoder_convolutions": 2,
+    "model.encoder_lstm": 16,
+    "model.attention": 8,
+    "model.location_filters": 4,
+    "model.location_kernel": 7,
+    "model.attention_lstm": 24,
+    "model.prenet": 12,
+    "model.decoder_lstm": 24,
+    "model.reduction_factor": 5,
+    "model.postnet_channels": 16,
+    "model.postnet_convolutions": 3,
+    "data.frame_budget": 1200,
+    "data.held_out_max": 3,
+    "data.held_out_share": 0.2,
+    "training.steps": 6,
+    "training.validation_interval": 3,
+    "training.checkpoint_interval": 3,
+    "training.log_interval": 1,
+    "training.threads": 1,
+    "tuning.trials": 3,
+    "tuning.steps": 4,
+    "tuning.validation_interval": 2,
+    "tuning.workers": 1,
+    "evaluation.sentences": 2,
+    "evaluation.listed_sentences": 2,
+    "synthesis.max_frames_per_symbol": 4,
+    "synthesis.griffin_lim_iterations": 4,
+    "tracking.backend": "none",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small tensors gain nothing from threads, and results do not depend on the machine's cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Config:
+    """The demo preset at sizes where a step takes milliseconds."""
+    return override(demo(), TINY)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty English utterances in LJSpeech layout. Read only: a test that changes clips copies the folder."""
+    from tts.data.demo_corpus import write_demo_corpus
+
+    folder = tmp_path_factory.mktemp("corpus") / "english"
+    write_demo_corpus(folder, language="en", utterances=20, seed=0, progress=Silent())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def features(corpus: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The feature store of `corpus` under `tiny`. Read only."""
+    from tts.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("features") / "store"
+    prepare(corpus, folder, tiny, progress=Silent())
+    return folder

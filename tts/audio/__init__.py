@@ -1,0 +1,1 @@
+"""Recordings into mel frames, and mel frames into sound."""

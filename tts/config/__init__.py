@@ -1,0 +1,56 @@
+"""Every knob once: type, unit, bounds, default and search range.
+
+From here come the command line's flags and help, the JSON schema, the study's distributions, the tracked parameters,
+`config.json` and the YAML files. The sections live in voice.py (text, audio, quality, data), network.py (model),
+fitting.py (losses, guided_attention, optimiser, training), search.py (tuning) and verdict.py (synthesis, evaluation, tracking).
+"""
+
+from pydantic import Field
+
+from tts.config.fitting import GuidedAttentionConfig, LossConfig, OptimiserConfig, TrainingConfig
+from tts.config.knob import Choices, Knob, Search, Section, knobs
+from tts.config.network import ModelConfig
+from tts.config.search import ObjectiveTerm, TuningConfig
+from tts.config.verdict import EvaluationConfig, SynthesisConfig, TrackingConfig
+from tts.config.voice import AudioConfig, DataConfig, QualityConfig, TextConfig
+
+__all__ = [
+    "AudioConfig",
+    "Choices",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "GuidedAttentionConfig",
+    "Knob",
+    "LossConfig",
+    "ModelConfig",
+    "ObjectiveTerm",
+    "OptimiserConfig",
+    "QualityConfig",
+    "Search",
+    "Section",
+    "SynthesisConfig",
+    "TextConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+    "TuningConfig",
+    "knobs",
+]
+
+
+class Config(Section):
+    """The whole configuration. A run never changes it; it travels with every result."""
+
+    text: TextConfig = Field(default_factory=TextConfig, description="Transcripts into symbols.")
+    audio: AudioConfig = Field(default_factory=AudioConfig, description="Recordings into mel frames.")
+    quality: QualityConfig = Field(default_factory=QualityConfig, description="Clips that are not trained on.")
+    data: DataConfig = Field(default_factory=DataConfig, description="Split and batches.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The network.")
+    losses: LossConfig = Field(default_factory=LossConfig, description="Weights of the loss terms.")
+    guided_attention: GuidedAttentionConfig = Field(default_factory=GuidedAttentionConfig, description="Push towards a diagonal attention.")
+    optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig, description="Adam, its schedule and clipping.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="The training loop.")
+    tuning: TuningConfig = Field(default_factory=TuningConfig, description="The study.")
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig, description="Speaking.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Judging.")
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Recording of runs.")

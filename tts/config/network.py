@@ -1,0 +1,41 @@
+"""Knobs of the network: sizes, reduction factor, dropout."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from tts.config.knob import Choices, Search, Section
+
+
+class ModelConfig(Section):
+    """Tacotron 2 (Shen et al. 2018, arXiv:1712.05884); the defaults are the paper's sizes."""
+
+    symbol_embedding: Annotated[int, Field(ge=4, description="Width of the symbol embedding and of the encoder's convolutions.")] = 512
+    encoder_convolutions: Annotated[int, Field(ge=1, le=8, description="Convolutions of the encoder.")] = 3
+    encoder_kernel: Annotated[int, Field(ge=1, le=31, description="Symbols; odd.")] = 5
+    encoder_lstm: Annotated[int, Field(ge=2, description="Width of the encoder's output: both directions of its LSTM together; even.")] = 512
+    encoder_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout after each encoder convolution."), Search(0.0, 0.6)] = 0.5
+    attention: Annotated[int, Field(ge=4, description="Width in which attention compares query, memory and location.")] = 128
+    location_filters: Annotated[int, Field(ge=1, description="Filters of the location convolution.")] = 32
+    location_kernel: Annotated[int, Field(ge=1, le=101, description="Symbols; odd.")] = 31
+    attention_lstm: Annotated[int, Field(ge=4, description="Width of the attention LSTM.")] = 1024
+    attention_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout on the attention LSTM's output."), Search(0.0, 0.4)] = 0.1
+    prenet: Annotated[int, Field(ge=4, description="Width of both prenet layers.")] = 256
+    prenet_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout after each prenet layer."), Search(0.1, 0.7)] = 0.5
+    prenet_dropout_at_inference: Annotated[bool, Field(description="Keep the prenet's dropout on in synthesis, as the paper does.")] = True
+    decoder_lstm: Annotated[int, Field(ge=4, description="Width of the decoder LSTM.")] = 1024
+    decoder_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout on the decoder LSTM's output."), Search(0.0, 0.4)] = 0.1
+    reduction_factor: Annotated[int, Field(ge=1, le=10, description="Frames that one decoder step writes."), Choices((1, 2, 3, 5))] = 1
+    postnet_convolutions: Annotated[int, Field(ge=2, le=8, description="Convolutions of the postnet.")] = 5
+    postnet_channels: Annotated[int, Field(ge=4, description="Width of the postnet.")] = 512
+    postnet_kernel: Annotated[int, Field(ge=1, le=31, description="Frames; odd.")] = 5
+    postnet_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout after each postnet convolution."), Search(0.0, 0.6)] = 0.5
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelConfig":
+        for name in ("encoder_kernel", "location_kernel", "postnet_kernel"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
+        if self.encoder_lstm % 2:
+            raise ValueError(f"encoder_lstm must be even (two directions), got {self.encoder_lstm}")
+        return self

@@ -1,0 +1,68 @@
+"""Presets are functions: typed, greppable, each with its source."""
+
+from collections.abc import Callable
+
+from tts.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    GuidedAttentionConfig,
+    ModelConfig,
+    OptimiserConfig,
+    TrainingConfig,
+    TuningConfig,
+)
+
+
+def tacotron2() -> Config:
+    """The paper's network and optimiser (Shen et al. 2018, arXiv:1712.05884), audio as in NVIDIA/tacotron2, plus guided attention.
+
+    Differs from the paper: decoder dropout 0.1 (NVIDIA/tacotron2) in place of zoneout 0.1, batches by a frame budget, warm-up.
+    """
+    return Config()
+
+
+def small() -> Config:
+    """The paper's layout at half its widths and two frames a step (the reduction of ESPnet's and Coqui's default recipes).
+
+    For one consumer GPU or a patient CPU: a quarter of the weights and half the decoder steps of `tacotron2`.
+    """
+    return Config(
+        model=ModelConfig(
+            symbol_embedding=256, encoder_lstm=256, attention_lstm=512, prenet=128, decoder_lstm=512, postnet_channels=256, reduction_factor=2
+        ),
+        data=DataConfig(frame_budget=6000),
+        training=TrainingConfig(steps=50_000),
+    )
+
+
+def demo() -> Config:
+    """Learns to speak on two CPU cores in minutes: the layout of Shen et al. 2018 at an eighth of its widths, five frames a step.
+
+    A large reduction factor makes attention align early (Wang et al. 2017, arXiv:1703.10135, section 3.3); dropout is low because the
+    demo corpus is synthetic and small. Settings were chosen by measurement on the demo corpus.
+    """
+    return Config(
+        model=ModelConfig(
+            symbol_embedding=128,
+            encoder_lstm=128,
+            encoder_dropout=0.1,
+            attention=64,
+            location_filters=16,
+            attention_lstm=256,
+            prenet=64,
+            decoder_lstm=256,
+            postnet_channels=96,
+            postnet_dropout=0.1,
+            reduction_factor=5,
+        ),
+        data=DataConfig(frame_budget=4000, max_batch_size=32, held_out_max=12),
+        guided_attention=GuidedAttentionConfig(weight=5.0, hold_steps=800, decay_steps=800, final_share=0.1),
+        optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, decay_start=600, decay_half_life=300, minimum_learning_rate=1e-4),
+        training=TrainingConfig(steps=1000, validation_interval=100, checkpoint_interval=100),
+        tuning=TuningConfig(trials=6, steps=90, validation_interval=15, workers=2),
+        evaluation=EvaluationConfig(sentences=6),
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"tacotron2": tacotron2, "small": small, "demo": demo}

@@ -1,0 +1,1 @@
+"""Corpora, quality control, the feature store and batches."""

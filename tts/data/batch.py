@@ -1,0 +1,39 @@
+"""A batch, and how utterances become one.
+
+Shape letters: B batch, N symbols, T frames (padded to a multiple of the reduction factor), M mels.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of different lengths side by side. Everything downstream masks by the true lengths."""
+
+    ids: tuple[str, ...]
+    symbols_BN: Tensor
+    """int64; 0 where padded."""
+    symbol_lengths_B: Tensor
+    """int64, end-of-sequence symbol included."""
+    mel_BTM: Tensor
+    """float32 log magnitudes; 0 where padded."""
+    mel_lengths_B: Tensor
+    """int64, true frames."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("symbols_BN", "symbol_lengths_B", "mel_BTM", "mel_lengths_B")}
+        return replace(self, **moved)
+
+    @property
+    def frames(self) -> int:
+        """Real frames, padding not counted."""
+        return int(self.mel_lengths_B.sum())
+
+
+def length_mask(lengths_B: Tensor, size: int) -> Tensor:
+    """(B, size) bool: True inside each row's true length."""
+    return torch.arange(size, device=lengths_B.device) < lengths_B[:, None]

@@ -1,0 +1,1 @@
+"""Measures of attention and gate, and the debug report."""

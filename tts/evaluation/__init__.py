@@ -1,0 +1,1 @@
+"""Free-running synthesis, its metrics, the report and the registry."""

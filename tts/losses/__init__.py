@@ -1,0 +1,1 @@
+"""What is minimised, term by term."""

@@ -1,0 +1,1 @@
+"""The study: space, storage, objective, workers."""
