@@ -15,7 +15,7 @@ from tts.errors import CannotWriteError
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the name `path` only when the block ends without an error. Raises CannotWriteError."""
-    with _reporting(path):
+    with reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
@@ -40,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name, replacing what was there, when the block ends without an error."""
-    with _reporting(folder):
+    with reporting(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
@@ -56,7 +56,7 @@ def building(folder: Path) -> Iterator[Path]:
 
 def prepare_folder(folder: Path) -> Path:
     """Creates an output folder and proves that it can be written to, before any work is done. Raises CannotWriteError."""
-    with _reporting(folder):
+    with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -64,12 +64,15 @@ def prepare_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def _reporting(path: Path) -> Iterator[None]:
+def reporting(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write to `path` into CannotWriteError with its remedy."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CannotWriteError(f"cannot write {path}: the disk is full; free space or choose another folder") from error
+        if error.errno == errno.EFBIG:
+            raise CannotWriteError(f"cannot write {path}: larger than this system or its limits (ulimit -f) allow") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise CannotWriteError(f"cannot write {path}: no permission (read-only?); choose another folder") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
