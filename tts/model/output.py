@@ -20,3 +20,19 @@ class Tacotron2Output:
     """Stop gate, one logit a frame: positive at and after the last frame."""
     alignment_BSN: Tensor
     """Attention weights, float32, a distribution over the true symbols in each step."""
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """Free-running speech; zero past each utterance's length."""
+
+    mel_BTM: Tensor
+    """Mel after the postnet: what is spoken."""
+    lengths_B: Tensor
+    """int64, frames; the last one is that in which the gate fired, or the maximum."""
+    gate_BT: Tensor
+    """Stop gate's probabilities."""
+    alignment_BSN: Tensor
+    """Attention weights, float32, a distribution over the true symbols in each step of the utterance."""
+    stopped_B: Tensor
+    """bool: the gate ended the utterance; False where its maximum of frames did."""

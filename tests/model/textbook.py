@@ -1,0 +1,73 @@
+"""The decoder as a textbook writes it: one step after another, nothing hoisted, nothing fused, autograd for every gradient.
+
+The oracle of tts/model/decoder.py and its opponent in tests/benchmarks/decoder.py. It reads the weights of the module that it is compared
+with, so every parameter's gradient can be compared by name. Layout and order of operations follow NVIDIA/tacotron2's `Decoder.decode`;
+dropout of the LSTMs follows ours: on h of the attention LSTM (recurrent) and on the decoder LSTM's output.
+
+Shape letters as in tts/model/decoder.py.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tts.data.batch import length_mask
+from tts.model.decoder import Decoder, DecoderOutput
+from tts.model.output import Tacotron2Output
+from tts.model.tacotron2 import Tacotron2
+
+
+def teacher_inputs(mel_BTM: Tensor, reduction_factor: int) -> list[Tensor]:
+    """The frame that each step reads: zeros, then every r-th frame. By hand, frame by frame."""
+    frames = mel_BTM.shape[1]
+    inputs = [torch.zeros_like(mel_BTM[:, 0])] if frames else []
+    start = reduction_factor
+    while start < frames:
+        inputs.append(mel_BTM[:, start - 1])
+        start += reduction_factor
+    return inputs
+
+
+def attend(decoder: Decoder, query_BH: Tensor, memory_BNE: Tensor, keys_BNA: Tensor, invalid_BN: Tensor, previous_BN: Tensor, cumulated_BN: Tensor):
+    """Attention weights (B, N): convolution, dense layer, tanh, score, mask, softmax."""
+    attention = decoder.attention
+    location_BFN = attention.location_convolution(torch.stack((previous_BN, cumulated_BN), dim=1))
+    location_BNA = attention.location_dense(location_BFN.transpose(1, 2))
+    energies_BN = attention.score(torch.tanh(attention.query(query_BH)[:, None] + keys_BNA + location_BNA))[:, :, 0]
+    return torch.softmax(energies_BN.masked_fill(invalid_BN, float("-inf")), dim=1)
+
+
+def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor) -> DecoderOutput:
+    """Teacher-forced; T at least 1."""
+    batch, symbols, _ = memory_BNE.shape
+    zeros = memory_BNE.new_zeros
+    attention_h = attention_c = zeros(batch, decoder.attention_lstm.hidden_size)
+    decoder_h = decoder_c = zeros(batch, decoder.decoder_lstm.hidden_size)
+    context_BE = torch.zeros_like(memory_BNE[:, 0])
+    weights_BN = cumulated_BN = zeros(batch, symbols)
+    keys_BNA = decoder.attention.memory(memory_BNE)
+    invalid_BN = ~length_mask(symbol_lengths_B, symbols)
+    lstm = decoder.decoder_lstm
+    mels, gates, alignments = [], [], []
+    for frame_BM in teacher_inputs(mel_BTM, decoder.reduction_factor):
+        x_BP = decoder.prenet(frame_BM)
+        attention_h, attention_c = decoder.attention_lstm(torch.cat((x_BP, context_BE), 1), (attention_h, attention_c))
+        attention_h = functional.dropout(attention_h, decoder.attention_dropout, decoder.training)
+        weights_BN = attend(decoder, attention_h, memory_BNE, keys_BNA, invalid_BN, weights_BN, cumulated_BN)
+        cumulated_BN = cumulated_BN + weights_BN
+        context_BE = torch.bmm(weights_BN[:, None], memory_BNE)[:, 0]
+        decoder_h, decoder_c = torch.lstm_cell(
+            torch.cat((attention_h, context_BE), 1), (decoder_h, decoder_c), lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
+        )
+        z_BF = torch.cat((decoder.decoder_dropout(decoder_h), context_BE), 1)
+        mels += decoder.mel(z_BF).split(decoder.mels, dim=1)
+        gates += decoder.gate(z_BF).split(1, dim=1)
+        alignments.append(weights_BN)
+    return DecoderOutput(torch.stack(mels, 1), torch.cat(gates, 1), torch.stack(alignments, 1))
+
+
+def forward(model: Tacotron2, symbols_BN: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, mel_lengths_B: Tensor) -> Tacotron2Output:
+    """The whole network around the textbook decoder."""
+    memory_BNE = model.encoder(symbols_BN, symbol_lengths_B)
+    decoded = decode(model.decoder, memory_BNE, symbol_lengths_B, mel_BTM)
+    return Tacotron2Output(decoded.mel_BTM, model.postnet(decoded.mel_BTM, mel_lengths_B), decoded.gate_logits_BT, decoded.alignment_BSN)

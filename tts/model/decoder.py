@@ -1,0 +1,87 @@
+"""The decoder (Shen et al. 2018, section 2.2): frames from memory, r at a step, teacher-forced.
+
+Under teacher forcing only the attention LSTM and the attention run step by step (attention_loop.py). The prenet runs before that loop
+and the decoder LSTM, the mel and the gate projections after it, each over all steps at once: nothing of theirs flows back into attention.
+For the same reason the decoder LSTM's dropout acts on its output, where NVIDIA/tacotron2 drops the recurrent state as well; the attention
+LSTM's is recurrent, as there. free_running.py speaks with the same weights.
+
+Shape letters: B batch, N symbols, T = S r frames, S decoder steps, r reduction factor, M mels, P prenet width, H attention LSTM width,
+E memory width, D decoder LSTM width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tts.config import ModelConfig
+from tts.model.attention import LocationAttention
+from tts.model.attention_loop import attention_loop
+from tts.model.frames import decoder_inputs
+from tts.model.prenet import Prenet
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """Cells past an utterance's true length carry no meaning."""
+
+    mel_BTM: Tensor
+    gate_logits_BT: Tensor
+    alignment_BSN: Tensor
+    """float32 (float64 stays)."""
+
+
+class Decoder(nn.Module):
+    """Prenet, attention LSTM, attention, decoder LSTM, projections."""
+
+    def __init__(self, config: ModelConfig, *, mels: int) -> None:
+        super().__init__()
+        self.mels = mels
+        self.reduction_factor = config.reduction_factor
+        self.attention_dropout = config.attention_dropout
+        memory, hidden = config.encoder_lstm, config.decoder_lstm
+        self.prenet = Prenet(config, mels=mels)
+        self.attention_lstm = nn.LSTMCell(config.prenet + memory, config.attention_lstm)
+        self.attention = LocationAttention(config)
+        self.decoder_lstm = nn.LSTM(config.attention_lstm + memory, hidden)
+        self.decoder_dropout = nn.Dropout(config.decoder_dropout)
+        self.mel = nn.Linear(hidden + memory, mels * config.reduction_factor)
+        self.gate = nn.Linear(hidden + memory, config.reduction_factor)
+        # NVIDIA/tacotron2's gains; the LSTMs keep torch's uniform(-1 / sqrt(width), 1 / sqrt(width)).
+        nn.init.xavier_uniform_(self.mel.weight)
+        nn.init.xavier_uniform_(self.gate.weight, gain=nn.init.calculate_gain("sigmoid"))
+
+    def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor) -> DecoderOutput:
+        """Teacher-forced. T may be any number: the output has it rounded up to a multiple of r."""
+        inputs_SBM = decoder_inputs(mel_BTM, self.reduction_factor).transpose(0, 1)
+        steps, batch, _ = inputs_SBM.shape
+        if steps == 0:  # nn.LSTM refuses an empty sequence
+            empty = memory_BNE.new_zeros
+            return DecoderOutput(empty(batch, 0, self.mels), empty(batch, 0), empty(batch, 0, memory_BNE.shape[1]))
+        states_SBF, weights_SBN = self._attend(self.prenet(inputs_SBM), memory_BNE, symbol_lengths_B)
+        hidden_SBD = self.decoder_dropout(self.decoder_lstm(states_SBF)[0])
+        mel_BTM, gate_logits_BT = self.project(hidden_SBD, states_SBF[:, :, self.attention_lstm.hidden_size :])
+        return DecoderOutput(mel_BTM, gate_logits_BT, weights_SBN.transpose(0, 1))
+
+    def _attend(self, x_SBP: Tensor, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        lstm, hidden = self.attention_lstm, self.attention_lstm.hidden_size
+        prenet = x_SBP.shape[2]
+        recurrent_GF = torch.cat((lstm.weight_hh, lstm.weight_ih[:, prenet:]), dim=1)
+        kept_SBH, keep_scale = None, 1.0
+        if self.training and self.attention_dropout > 0:
+            kept_SBH = torch.rand((*x_SBP.shape[:2], hidden), device=x_SBP.device) >= self.attention_dropout
+            keep_scale = 1 / (1 - self.attention_dropout)
+        at = self.attention.operands(memory_BNE, symbol_lengths_B)
+        like = x_SBP.dtype
+        input_GP, bias_G = lstm.weight_ih[:, :prenet].to(like), (lstm.bias_ih + lstm.bias_hh).to(like)
+        return attention_loop(x_SBP, input_GP, recurrent_GF.to(like), bias_G, kept_SBH, keep_scale, at)
+
+    def project(self, hidden_SBD: Tensor, context_SBE: Tensor) -> tuple[Tensor, Tensor]:
+        """Mel (B, T, M) and gate logits (B, T) of all steps, their frames in order."""
+        z_BSF = torch.cat((hidden_SBD, context_SBE), dim=2).transpose(0, 1)
+        batch, steps, _ = z_BSF.shape
+        return self.mel(z_BSF).reshape(batch, steps * self.reduction_factor, self.mels), self.gate(z_BSF).flatten(1)
+
+    def decoder_cell(self, input_BF: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """One step of the decoder LSTM, (h, c) to (h, c): for those who have the input of one step only."""
+        return torch.lstm_cell(input_BF, state, *self.decoder_lstm.all_weights[0])

@@ -1,0 +1,101 @@
+"""The decoder on its own: each step reads the last frame that it wrote itself.
+
+Utterances of a batch stop one by one: at the first frame whose gate fires, which is their last frame, or at their maximum. The batch goes
+on until the last one stops; rows do not influence each other, so a finished utterance does not change.
+
+Shape letters: B batch, N symbols, T frames, S decoder steps, r reduction factor, M mels, E memory width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tts.data.batch import length_mask
+from tts.model.attention import attention_weights, context, hidden_energies, location_columns
+from tts.model.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class FreeRun:
+    """What the decoder said, before the postnet; zero past each utterance's length."""
+
+    mel_BTM: Tensor
+    gate_BT: Tensor
+    """Probabilities."""
+    alignment_BSN: Tensor
+    lengths_B: Tensor
+    stopped_B: Tensor
+    """False where the maximum ended the utterance."""
+
+
+@torch.no_grad()
+def free_run(
+    decoder: Decoder,
+    memory_BNE: Tensor,
+    symbol_lengths_B: Tensor,
+    *,
+    max_frames_B: Tensor,
+    gate_threshold: float,
+    generator: torch.Generator | None = None,
+) -> FreeRun:
+    """Runs until every utterance's gate fires (probability above `gate_threshold`) or its maximum (at least 1) is reached.
+
+    `generator`, on the CPU, draws the prenet's dropout; None draws from torch's global one.
+    """
+    steps = _Steps(decoder, memory_BNE, symbol_lengths_B)
+    reduction_factor = decoder.reduction_factor
+    lengths_B = max_frames_B.clone()
+    stopped_B = torch.zeros_like(lengths_B, dtype=torch.bool)
+    mels: list[Tensor] = []
+    gates: list[Tensor] = []
+    alignments: list[Tensor] = []
+    while bool((lengths_B > len(mels) * reduction_factor).any()):
+        mel_BRM, gate_BR, weights_BN = steps.next(generator)
+        fired_BR = gate_BR > gate_threshold
+        end_B = len(mels) * reduction_factor + fired_BR.int().argmax(1) + 1  # argmax: the first that fired
+        stops_B = fired_BR.any(1) & (end_B <= lengths_B)
+        lengths_B = torch.where(stops_B, end_B, lengths_B)
+        stopped_B = stopped_B | stops_B
+        mels.append(mel_BRM)
+        gates.append(gate_BR)
+        alignments.append(weights_BN)
+    valid_BT = length_mask(lengths_B, len(mels) * reduction_factor)
+    valid_BS = valid_BT[:, ::reduction_factor]
+    return FreeRun(
+        mel_BTM=torch.cat(mels, 1).masked_fill(~valid_BT[:, :, None], 0),
+        gate_BT=torch.cat(gates, 1).masked_fill(~valid_BT, 0),
+        alignment_BSN=torch.stack(alignments, 1).masked_fill(~valid_BS[:, :, None], 0),
+        lengths_B=lengths_B,
+        stopped_B=stopped_B,
+    )
+
+
+class _Steps:
+    """The decoder's state between steps."""
+
+    def __init__(self, decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> None:
+        self.decoder = decoder
+        self.at = decoder.attention.operands(memory_BNE, symbol_lengths_B)
+        batch, symbols, memory = memory_BNE.shape
+        self.frame_BM = memory_BNE.new_zeros(batch, decoder.mels)
+        self.attention_state = (memory_BNE.new_zeros(batch, decoder.attention_lstm.hidden_size),) * 2
+        self.decoder_state = (memory_BNE.new_zeros(batch, decoder.decoder_lstm.hidden_size),) * 2
+        self.context_BE = memory_BNE.new_zeros(batch, memory)
+        self.location_B2N = memory_BNE.new_zeros(batch, 2, symbols)
+
+    def next(self, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Mel (B, r, M), gate probabilities (B, r) and attention weights (B, N) of the next step."""
+        decoder, kernel = self.decoder, self.at.location_AC.shape[1] // 2
+        x_BP = decoder.prenet.synthesise(self.frame_BM, generator)
+        self.attention_state = decoder.attention_lstm(torch.cat((x_BP, self.context_BE), 1), self.attention_state)
+        h_BH = self.attention_state[0]
+        columns = location_columns(functional.pad(self.location_B2N, (kernel // 2, kernel // 2)), kernel)
+        weights_BN = attention_weights(self.at, hidden_energies(self.at, h_BH, columns))
+        self.location_B2N = torch.stack((weights_BN, self.location_B2N[:, 1] + weights_BN), 1)
+        self.context_BE = context(self.at, weights_BN)
+        self.decoder_state = decoder.decoder_cell(torch.cat((h_BH, self.context_BE), 1), self.decoder_state)
+        mel_BRM, gate_logits_BR = decoder.project(self.decoder_state[0][None], self.context_BE[None])
+        self.frame_BM = mel_BRM[:, -1]
+        return mel_BRM, torch.sigmoid(gate_logits_BR), weights_BN

@@ -1,0 +1,64 @@
+"""Tacotron 2 (Shen et al. 2018, arXiv:1712.05884): symbols into mel frames.
+
+Details that the paper leaves open follow NVIDIA/tacotron2; each module says where it differs. Padding never influences a valid cell:
+an utterance gives the same result alone and beside longer ones.
+
+Shape letters: B batch, N symbols, T frames, S decoder steps, M mels.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from tts.config import ModelConfig
+from tts.data.batch import length_mask
+from tts.model.decoder import Decoder
+from tts.model.encoder import Encoder
+from tts.model.free_running import free_run
+from tts.model.output import Synthesis, Tacotron2Output
+from tts.model.postnet import Postnet
+
+
+class Tacotron2(nn.Module):
+    """The whole network. Weights are drawn from torch's global generator."""
+
+    def __init__(self, config: ModelConfig, *, symbols: int, mels: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(config, symbols=symbols)
+        self.decoder = Decoder(config, mels=mels)
+        self.postnet = Postnet(config, mels=mels)
+
+    def forward(self, symbols_BN: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, mel_lengths_B: Tensor) -> Tacotron2Output:
+        """Teacher-forced. Utterances in any order, any T; the output's T is rounded up to a multiple of the reduction factor.
+
+        Symbol lengths are at least 1. In eval mode the prenet still drops out, from torch's global generator, where the configuration
+        keeps it on at inference.
+        """
+        memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
+        decoded = self.decoder(memory_BNE, symbol_lengths_B, mel_BTM)
+        return Tacotron2Output(
+            mel_BTM=decoded.mel_BTM,
+            mel_post_BTM=self.postnet(decoded.mel_BTM, mel_lengths_B),
+            gate_logits_BT=decoded.gate_logits_BT,
+            alignment_BSN=decoded.alignment_BSN,
+        )
+
+    @torch.no_grad()
+    def synthesise(
+        self, symbols_BN: Tensor, symbol_lengths_B: Tensor, *, max_frames_B: Tensor, gate_threshold: float, seed: int | None = None
+    ) -> Synthesis:
+        """Speaks each utterance until its gate's probability exceeds `gate_threshold` or it has `max_frames_B` (at least 1) frames.
+
+        Call in eval mode. With a seed the result is the same each time, alone or in any batch; None draws the prenet's dropout from
+        torch's global generator.
+        """
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
+        run = free_run(self.decoder, memory_BNE, symbol_lengths_B, max_frames_B=max_frames_B, gate_threshold=gate_threshold, generator=generator)
+        mel_post_BTM = self.postnet(run.mel_BTM, run.lengths_B)
+        return Synthesis(
+            mel_BTM=mel_post_BTM.masked_fill(~length_mask(run.lengths_B, mel_post_BTM.shape[1])[:, :, None], 0),
+            lengths_B=run.lengths_B,
+            gate_BT=run.gate_BT,
+            alignment_BSN=run.alignment_BSN,
+            stopped_B=run.stopped_B,
+        )
