@@ -1,0 +1,103 @@
+"""Clips into features, several at a time."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tts.audio.mel import MelAnalysis
+from tts.audio.silence import trim
+from tts.audio.wav import read_wav
+from tts.config import Config
+from tts.data.corpus import Clip
+from tts.data.quality import Measures, Rejection, check_clip
+from tts.errors import DataError
+from tts.text import Encoded, text_to_symbols
+from tts.text.symbols import UnknownSymbolError
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A clip that passed the checks that concern it alone."""
+
+    clip: Clip
+    encoded: Encoded
+    mel: NDArray[np.float32]
+    """(T, M)"""
+    measures: Measures
+
+
+def extract(clip: Clip, config: Config) -> Extracted | Rejection:
+    """Text, mel and measures of one clip, or why it is rejected."""
+    try:
+        encoded = text_to_symbols(clip.text, config.text)
+    except UnknownSymbolError as error:
+        return Rejection(clip.id, "unknown_symbol", str(error))
+    try:
+        recording = read_wav(clip.audio, config.audio.sample_rate)
+    except DataError as error:
+        return Rejection(clip.id, "unreadable", str(error))
+    samples = trim(recording.samples, config.audio)
+    measures = Measures(
+        id=clip.id,
+        text=encoded.text,
+        seconds=len(samples) / config.audio.sample_rate,
+        trimmed_seconds=(len(recording.samples) - len(samples)) / config.audio.sample_rate,
+        peak=float(np.abs(samples).max(initial=0)),
+        clipped_share=recording.clipped_share,
+        digest=hashlib.sha256(samples.tobytes()).hexdigest(),
+        resampled=recording.resampled,
+        mixed_down=recording.mixed_down,
+        dropped_characters=encoded.dropped,
+    )
+    rejection = check_clip(measures, config.quality)
+    if rejection is not None:
+        return rejection
+    try:
+        mel = MelAnalysis(config.audio)(torch.from_numpy(samples)).numpy()
+    except DataError as error:
+        return Rejection(clip.id, "too_short", str(error))
+    return Extracted(clip, encoded, mel, measures)
+
+
+def extract_all(clips: Sequence[Clip], config: Config) -> Iterator[Extracted | Rejection]:
+    """Extracts on every core that this process may use, in the order of the clips, with few clips in memory.
+
+    Threads, not processes: decoding, resampling and analysis run outside Python's lock, nothing is copied between
+    processes, and an interrupt reaches the one process that there is.
+    """
+    workers = _cores()
+    under_way: deque[Future[Extracted | Rejection]] = deque()
+    with _one_torch_thread(), ThreadPoolExecutor(workers) as pool:
+        try:
+            for clip in clips:
+                under_way.append(pool.submit(extract, clip, config))
+                if len(under_way) >= 4 * workers:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    # Clips run side by side; threads inside each would only compete. The setting is global, so it is put back.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

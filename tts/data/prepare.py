@@ -1,0 +1,193 @@
+"""A corpus into a feature store."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tts.audio.silence import trim
+from tts.audio.wav import read_wav, wav_bytes
+from tts.config import Config, DataConfig
+from tts.config.load import to_json
+from tts.data import store
+from tts.data.corpus import Clip, corpus_digest, read_corpus
+from tts.data.extraction import Extracted, extract_all
+from tts.data.fingerprint import fingerprint
+from tts.data.mel_file import MelFile
+from tts.data.quality import Measures, Rejection, check_corpus, refuse_if_too_many, report
+from tts.data.store import FeatureStore, Summary
+from tts.errors import CannotWriteError, DataError, UsageError
+from tts.progress import Progress
+from tts.storage import building
+from tts.text.symbols import SymbolTable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What `prepare` left behind."""
+
+    utterances: int
+    rejected: int
+    seconds: float
+    """Of the accepted utterances."""
+    frames: int
+    fingerprint: str
+    reused: bool
+    """The store was there already, made from the same corpus with the same knobs."""
+
+
+@dataclass(frozen=True)
+class _Utterance:
+    clip: Clip
+    symbols: NDArray[np.int16]
+    frames: int
+    mel_sum_M: NDArray[np.float64]
+    measures: Measures
+
+
+def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress) -> PrepareSummary:
+    """Makes the feature store of a corpus, whole or not at all; returns at once if it is there already.
+
+    Raises DataError for a corpus that cannot be used, UsageError if `features` holds something else, CannotWriteError.
+    """
+    _check_target(features)
+    clips = read_corpus(corpus)
+    table = SymbolTable.for_language(config.text.language)
+    key = fingerprint(config, table, corpus_digest(corpus, clips))
+    ready = _reusable(features, key)
+    if ready is not None:
+        return _result(ready.summary, len(ready.quality["rejected"]), reused=True)
+    with building(features) as folder:
+        utterances, rejections = _extract(clips, folder, config, progress)
+        held_out = split([utterance.clip.id for utterance in utterances], config.data)
+        _write_held_out(folder, utterances, held_out, config)
+        _write_index(folder, utterances, held_out, config)
+        _write_json(folder / store.QUALITY, report([utterance.measures for utterance in utterances], rejections))
+        summary = _write_summary(folder, utterances, held_out, config, key)
+    return _result(summary, len(rejections), reused=False)
+
+
+def split(ids: Sequence[str], config: DataConfig) -> NDArray[np.bool_]:
+    """(U,) True where an utterance is held out: the lowest hashes of seed and id, so that a clip more or less moves few others.
+
+    Raises DataError for fewer than two utterances.
+    """
+    if len(ids) < 2:
+        raise DataError(f"{len(ids)} usable clips are too few: at least one is trained on and one is held out")
+    count = min(config.held_out_max, max(1, round(config.held_out_share * len(ids))))
+    ranked = sorted(range(len(ids)), key=lambda place: hashlib.sha256(f"{config.split_seed}:{ids[place]}".encode()).digest())
+    held_out = np.zeros(len(ids), dtype=np.bool_)
+    held_out[ranked[:count]] = True
+    return held_out
+
+
+def _check_target(features: Path) -> None:
+    if features.is_file():
+        raise CannotWriteError(f"cannot write {features}: a file is in the way; choose another folder")
+    if features.is_dir() and any(features.iterdir()) and not (features / store.FEATURES).is_file():
+        raise UsageError(f"{features} holds files that are not a feature store; choose another folder, nothing there was touched")
+
+
+def _reusable(features: Path, key: str) -> FeatureStore | None:
+    if not (features / store.FEATURES).is_file():
+        return None
+    try:
+        ready = FeatureStore.open(features)
+    except DataError as error:
+        logger.warning("%s; making it anew", error)
+        return None
+    if ready.fingerprint != key:
+        logger.info("%s was made from other recordings or with other knobs (%s, now %s); making it anew", features, ready.fingerprint, key)
+        return None
+    return ready
+
+
+def _extract(clips: Sequence[Clip], folder: Path, config: Config, progress: Progress) -> tuple[list[_Utterance], list[Rejection]]:
+    """Writes the mels of the clips that pass quality control; returns those clips, and the rejections in the order of the corpus."""
+    utterances: list[_Utterance] = []
+    rejections: list[Rejection] = []
+    with MelFile(folder / store.MELS, config.audio.mels) as mels, progress.task("prepare", len(clips)) as task:
+        for result in extract_all(clips, config):
+            if isinstance(result, Extracted):
+                mels.append(result.mel)
+                utterances.append(_utterance(result))
+            else:
+                rejections.append(result)
+            task.advance(1, rejected=str(len(rejections)))
+        rejections += check_corpus([utterance.measures for utterance in utterances], config.quality)
+        rejected = {rejection.id for rejection in rejections}
+        mels.keep([utterance.clip.id not in rejected for utterance in utterances])
+    order = {clip.id: place for place, clip in enumerate(clips)}
+    rejections.sort(key=lambda rejection: order[rejection.id])
+    for rejection in rejections:
+        logger.info("clip %s is left out: %s: %s", rejection.id, rejection.reason, rejection.detail)
+    refuse_if_too_many(rejections, len(clips), config.quality)
+    return [utterance for utterance in utterances if utterance.clip.id not in rejected], rejections
+
+
+def _utterance(result: Extracted) -> _Utterance:
+    symbols = np.array(result.encoded.symbols, dtype=np.int16)
+    return _Utterance(result.clip, symbols, len(result.mel), result.mel.sum(axis=0, dtype=np.float64), result.measures)
+
+
+def _write_held_out(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config) -> None:
+    (folder / store.HELD_OUT).mkdir()
+    for index in np.flatnonzero(held_out).tolist():
+        clip = utterances[index].clip
+        samples = trim(read_wav(clip.audio, config.audio.sample_rate).samples, config.audio)
+        (folder / store.HELD_OUT / f"{clip.id}.wav").write_bytes(wav_bytes(samples, config.audio.sample_rate))
+
+
+def _write_index(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config) -> None:
+    np.savez(
+        folder / store.INDEX,
+        offsets=_offsets([utterance.frames for utterance in utterances]),
+        symbols=np.concatenate([utterance.symbols for utterance in utterances]),
+        symbol_offsets=_offsets([len(utterance.symbols) for utterance in utterances]),
+        held_out=held_out,
+    )
+    texts = {
+        "ids": [utterance.clip.id for utterance in utterances],
+        "normalised": [utterance.measures.text for utterance in utterances],
+        "original": [utterance.clip.text for utterance in utterances],
+    }
+    _write_json(folder / store.TEXTS, texts)
+    (folder / store.CONFIG).write_text(to_json(config), encoding="utf-8")
+
+
+def _write_summary(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config, key: str) -> Summary:
+    """Written last, because it knows the sizes of the other files."""
+    frames = sum(utterance.frames for utterance in utterances)
+    summary = Summary(
+        format=store.FORMAT,
+        fingerprint=key,
+        language=config.text.language,
+        symbols=len(SymbolTable.for_language(config.text.language)),
+        utterances=len(utterances),
+        held_out=int(held_out.sum()),
+        frames=frames,
+        seconds=sum(utterance.measures.seconds for utterance in utterances),
+        mel_mean=(np.sum([utterance.mel_sum_M for utterance in utterances], axis=0) / frames).tolist(),
+        files={str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()},
+    )
+    _write_json(folder / store.FEATURES, summary.model_dump())
+    return summary
+
+
+def _offsets(lengths: Sequence[int]) -> NDArray[np.int64]:
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _result(summary: Summary, rejected: int, *, reused: bool) -> PrepareSummary:
+    return PrepareSummary(summary.utterances, rejected, summary.seconds, summary.frames, summary.fingerprint, reused)
