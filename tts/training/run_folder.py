@@ -1,0 +1,101 @@
+"""A run's folder: which file is where, its state, and who may write to it.
+
+| name | holds |
+|---|---|
+| `config.json` | the configuration |
+| `run.json` | RunState |
+| `metrics.jsonl` | what was measured (metrics_log.py) |
+| `checkpoints/` | everything to go on from, or to speak with (checkpoint.py) |
+| `snapshots/step-XXXXXXXX.npz` | alignments, gates and mels of some held-out utterances at each validation (validation.py) |
+| `anomalies/step-XXXXXXXX.json` | what was not finite in a skipped update (anomaly.py) |
+"""
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tts.errors import DataError, UsageError
+from tts.storage import prepare_folder, reporting, write_text
+
+State = Literal["running", "finished", "preempted", "interrupted", "stopped", "diverged"]
+"""running: under way, or killed. preempted: by SIGTERM. interrupted: by Ctrl-C. stopped: by the caller, as a trial that is pruned."""
+
+FOREIGN = ("features.json", "study.json", "metadata.csv")
+"""Files of other stages: a folder that has one is not a run's, and training there would overwrite its config.json."""
+
+
+class Totals(BaseModel):
+    """Sums over the whole run, resumed or not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    skipped_updates: int = 0
+    """Updates that were not made because something was not finite."""
+    overflows: int = 0
+    """Updates that the fp16 gradient scaler left out to find its scale."""
+    seconds: float = 0.0
+
+
+class RunState(BaseModel):
+    """What `run.json` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: State
+    step: int
+    """Updates made or skipped so far, as of the last checkpoint."""
+    fingerprint: str
+    """Of the features."""
+    language: str
+    """Of the symbol table."""
+    totals: Totals = Totals()
+    tracking_run: str | None = None
+    """Id of the run in the tracking store."""
+    tracked_step: int = 0
+    """Last step whose measurements the tracking store has."""
+
+
+@contextmanager
+def holding(run: Path) -> Iterator[None]:
+    """Creates the folder, or takes an existing run's, for this process alone. Raises UsageError, CannotWriteError."""
+    foreign = next((name for name in FOREIGN if (run / name).exists()), None)
+    if foreign:
+        raise UsageError(f"{run} holds {foreign}, so it is not a run folder; choose another folder for the run")
+    prepare_folder(run)
+    with reporting(run), (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is training in {run}; wait for it, or choose another folder") from None
+        yield
+
+
+def read_state(run: Path) -> RunState | None:
+    """What run.json says, or None where there is none yet. Raises DataError."""
+    path = run / "run.json"
+    try:
+        return RunState.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (UnicodeDecodeError, ValidationError) as error:
+        raise DataError(f"{path} does not hold the state of a run ({' '.join(str(error).split())}); remove it or choose another folder") from None
+
+
+def write_state(run: Path, state: RunState) -> None:
+    """Raises CannotWriteError."""
+    write_text(run / "run.json", state.model_dump_json(indent=2) + "\n")
+
+
+def clear_after(run: Path, step: int) -> None:
+    """Removes snapshots and anomalies after `step`: the resumed run makes them again. Removes what a kill left half-written, too."""
+    for folder in ("snapshots", "anomalies", "checkpoints", "."):
+        for path in (run / folder).glob("*"):
+            numbered = re.fullmatch(r"step-(\d+)\.(npz|json)", path.name)
+            torn = re.match(r"\.(step-\d+\.(npz|json|pt)|(run|config|index)\.json|metrics\.jsonl)\.", path.name)
+            if torn or (numbered and int(numbered[1]) > step):
+                path.unlink()

@@ -1,0 +1,201 @@
+"""A run under way: the state that steps change, and where it is written down."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tts.config import Config
+from tts.config.load import to_json
+from tts.data.batch import Batch
+from tts.data.batches import TrainingBatches, collate, evaluation_batches
+from tts.data.store import FeatureStore
+from tts.errors import PreemptedError, TrainingDivergedError
+from tts.progress import Task
+from tts.storage import write_text
+from tts.training.anomaly import Anomaly, write_anomaly
+from tts.training.checkpoint import Checkpoints, check_resumable
+from tts.training.metrics_log import MetricsLog
+from tts.training.precision import choose_device, choose_precision
+from tts.training.run_folder import RunState, State, Totals, clear_after, read_state, write_state
+from tts.training.step import StepResult, new_learner, train_step
+from tts.training.validation import SNAPSHOT_UTTERANCES, ValidationRecord, snapshot_path, validate, write_snapshot
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Tally:
+    """Counts that belong to the checkpoint."""
+
+    step: int = 0
+    skipped_in_a_row: int = 0
+    skipped_updates: int = 0
+    overflows: int = 0
+    seconds: float = 0.0
+
+
+class Session:
+    """One run of one configuration on one feature store. The folder must be held (run_folder.py)."""
+
+    def __init__(self, store: FeatureStore, config: Config, run: Path) -> None:
+        """Opens a fresh run, or goes on from the newest checkpoint. Raises UsageError, DataError, CannotWriteError."""
+        device = choose_device(config.training.device)
+        precision = choose_precision(config.training.precision, device)
+        self.run, self.config, self._store, self._device = run, config, store, device
+        self.checkpoints, self._log = Checkpoints(run), MetricsLog(run / "metrics.jsonl")
+        factor = config.model.reduction_factor
+        self._batches = TrainingBatches(store, store.train, config.data, factor, config.training.seed)
+        self._held_out = evaluation_batches(store, store.held_out, config.data, factor)
+        self._pictured = store.held_out[:SNAPSHOT_UTTERANCES]
+        self._learner = new_learner(config, symbols=len(store.symbol_table), mels=config.audio.mels, precision=precision)
+        self.tally = Tally()
+        self._resume()
+        self._saved_step = self.tally.step
+        clear_after(run, self.tally.step)
+        lines = self._log.cut(self.tally.step)
+        self._validated_step = max((line["step"] for line in lines if line["kind"] == "validation"), default=0)
+        self._begun = time.monotonic() - self.tally.seconds
+        self._frames, self._busy = 0, 0.0
+        write_text(run / "config.json", to_json(config))
+        self.note("running")
+
+    def _resume(self) -> None:
+        content = self.checkpoints.newest(self._device)
+        if content is None:
+            return
+        check_resumable(content, self.config, self._store.fingerprint, self.run)
+        self._learner.model.load_state_dict(content["model"])
+        self._learner.optimiser.load_state_dict(content["optimiser"])
+        self._learner.scaler.load_state_dict(content["scaler"])
+        self.tally = Tally(**content["tally"])
+        logger.info("%s: going on from step %d", self.run, self.tally.step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are made."""
+        return self.tally.step >= self.config.training.steps
+
+    def advance(self, task: Task) -> None:
+        """Makes the next step. Raises TrainingDivergedError, CannotWriteError."""
+        begun = time.monotonic()
+        step = self.tally.step + 1
+        batch = self._batches.batch(step - 1)
+        result = train_step(self._learner, batch.to(self._device), self.config, step)
+        self.tally.step = step
+        self._frames += batch.frames
+        self._busy += time.monotonic() - begun
+        self._count(result)
+        shown: dict[str, float | str] = {}
+        if step == 1 or step % self.config.training.log_interval == 0:
+            figures = self._write_line(result)
+            shown = {"loss": figures["loss"], "frames/s": f"{figures['frames_per_second']:,.0f}"}
+        if result.anomaly:
+            self._report(result.anomaly, result, batch)
+        task.advance(1, **shown)
+
+    def validate(self) -> ValidationRecord | None:
+        """Validates where it is due and not yet done: at each interval and after the last step."""
+        step = self.tally.step
+        due = step % self.config.training.validation_interval == 0 or self.finished
+        if not due or step == self._validated_step:
+            return None
+        model = self._learner.model
+        metrics = validate(model, self._held_out, self.config, step, self._device)
+        snapshot = snapshot_path(self.run, step)
+        pictured = collate(self._store, self._pictured, self.config.model.reduction_factor)
+        write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], self.config, self._device)
+        self._log.append("validation", step, {**metrics, "seconds": self._seconds()})
+        self._validated_step = step
+        return ValidationRecord(step, metrics, snapshot)
+
+    def save(self, record: ValidationRecord | None, *, always: bool = False) -> None:
+        """Writes a checkpoint where it is due: at each interval, after the last step and for the best validation yet. Raises CannotWriteError."""
+        step = self.tally.step
+        due = always or self.finished or step % self.config.training.checkpoint_interval == 0 or (record is not None and self._is_best(record))
+        # A checkpoint of a stopped run is written again when its validation was made up for.
+        if not due or (step == self._saved_step and record is None):
+            return
+        self.tally.seconds = self._seconds()
+        content = {
+            "model": self._learner.model.state_dict(),
+            "optimiser": self._learner.optimiser.state_dict(),
+            "scaler": self._learner.scaler.state_dict(),
+            "tally": asdict(self.tally),
+            "config": self.config.model_dump(mode="json"),
+            "fingerprint": self._store.fingerprint,
+            "language": self._store.config.text.language,
+            "symbols": list(self._store.symbol_table.symbols),
+        }
+        mel_loss = record.metrics["mel_loss"] if record else None
+        self.checkpoints.save(step, content, mel_loss=mel_loss, keep=self.config.training.keep_checkpoints)
+        self._saved_step = step
+        self.note("running")
+
+    def note(self, state: State) -> None:
+        """Writes run.json. Raises CannotWriteError."""
+        totals = Totals(skipped_updates=self.tally.skipped_updates, overflows=self.tally.overflows, seconds=round(self._seconds(), 3))
+        before = read_state(self.run)
+        fresh = RunState(
+            state=state, step=self.tally.step, fingerprint=self._store.fingerprint, language=self._store.config.text.language, totals=totals
+        )
+        tracked = {"tracking_run": before.tracking_run, "tracked_step": before.tracked_step} if before else {}
+        write_state(self.run, fresh.model_copy(update=tracked))
+
+    @contextmanager
+    def noting_the_end(self) -> Iterator[None]:
+        """Writes into run.json how the block ended."""
+        try:
+            yield
+        except PreemptedError:
+            self.note("preempted")
+            raise
+        except KeyboardInterrupt:
+            self.note("interrupted")
+            raise
+        except GeneratorExit:
+            self.note("finished" if self.finished else "stopped")
+            raise
+        except TrainingDivergedError:
+            self.note("diverged")
+            raise
+        self.note("finished")
+
+    def _is_best(self, record: ValidationRecord) -> bool:
+        best = self.checkpoints.index().best_entry
+        return best is None or best.mel_loss is None or record.metrics["mel_loss"] < best.mel_loss
+
+    def _count(self, result: StepResult) -> None:
+        if result.anomaly:
+            self.tally.skipped_updates += 1
+            self.tally.skipped_in_a_row += 1
+        elif result.overflow:
+            self.tally.overflows += 1
+        else:
+            self.tally.skipped_in_a_row = 0
+
+    def _write_line(self, result: StepResult) -> dict[str, float]:
+        figures = {
+            **result.figures(),
+            "skipped_updates": self.tally.skipped_updates,
+            "frames_per_second": round(self._frames / self._busy, 1),
+            "seconds": self._seconds(),
+        }
+        self._log.append("train", self.tally.step, figures)
+        self._frames, self._busy = 0, 0.0
+        return figures
+
+    def _report(self, anomaly: Anomaly, result: StepResult, batch: Batch) -> None:
+        step, in_a_row = self.tally.step, self.tally.skipped_in_a_row
+        path = write_anomaly(self.run / "anomalies", step, anomaly, batch, {**result.figures(), "skipped_in_a_row": in_a_row})
+        logger.warning("step %d: update skipped: %s", step, anomaly)
+        if in_a_row >= self.config.training.max_skipped_updates:
+            raise TrainingDivergedError(
+                f"{in_a_row} updates in a row were not finite (training.max_skipped_updates), the last at step {step}: {anomaly}; see {path.parent}; "
+                f"lower optimiser.learning_rate or optimiser.clip_norm, or correct the utterances that are named"
+            )
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._begun, 3)

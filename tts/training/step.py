@@ -1,0 +1,103 @@
+"""One update of the weights."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Adam
+
+from tts.config import Config
+from tts.data.batch import Batch
+from tts.losses.total import Losses, total_loss
+from tts.model.tacotron2 import Tacotron2
+from tts.training.anomaly import Anomaly, find_offender
+from tts.training.precision import LOWEST_SCALE, Precision
+from tts.training.randomness import reseed
+from tts.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The network and what changes it."""
+
+    model: Tacotron2
+    optimiser: Adam
+    scaler: GradScaler
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step came to. Tensors stay on the device until somebody reads them."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    """Unweighted loss terms."""
+    gradient_norm: Tensor
+    """Over all parameters, unscaled, before clipping."""
+    learning_rate: float
+    overflow: bool
+    """The gradient scaler was too bold: no update, but nothing is wrong."""
+    anomaly: Anomaly | None
+    """The first thing that was not finite: no update."""
+
+    def figures(self) -> dict[str, float]:
+        """Loss, terms, gradient norm and learning rate as numbers; waits for the device."""
+        terms = {name: float(term) for name, term in self.terms.items()}
+        return {"loss": float(self.loss), **terms, "gradient_norm": float(self.gradient_norm), "learning_rate": self.learning_rate}
+
+
+def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision) -> Learner:
+    """Fresh weights from the seed, and Adam as in Shen et al. 2018 (L2 weight added to the gradient)."""
+    reseed(config.training.seed, 0)
+    model = Tacotron2(config.model, symbols=symbols, mels=mels).to(precision.device)
+    knobs = config.optimiser
+    betas = (knobs.beta1, knobs.beta2)
+    optimiser = Adam(model.parameters(), lr=knobs.learning_rate, betas=betas, eps=knobs.epsilon, weight_decay=knobs.weight_decay, fused=True)
+    return Learner(model, optimiser, precision.scaler(), precision)
+
+
+def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> StepResult:
+    """Forward, losses, backward, unscale, check, clip, update.
+
+    A function of the learner's state, the batch, the configuration and the step's number alone. When the loss, a gradient or a BatchNorm statistic
+    is not finite, weights, Adam's state and statistics stay as they were. The only wait for the device is the check.
+    """
+    model, optimiser, scaler = learner.model, learner.optimiser, learner.scaler
+    reseed(config.training.seed, step)
+    rate = learning_rate(config.optimiser, step)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    statistics = [buffer.clone() for buffer in model.buffers()]
+    model.train()
+    optimiser.zero_grad()
+    with learner.precision.autocast():
+        output = model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
+    losses = total_loss(output, batch, config, step)
+    scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    scaler.unscale_(optimiser)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = get_total_norm(gradients)
+    statistics_norm = get_total_norm([buffer for buffer in model.buffers() if buffer.is_floating_point()])
+    healthy = bool(torch.stack([losses.total.detach(), norm, statistics_norm]).isfinite().all())
+    anomaly, overflow = None, False
+    if healthy:
+        clip_grads_with_norm_(model.parameters(), config.optimiser.clip_norm, norm)
+        scaler.step(optimiser)
+    else:
+        overflow = scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE and bool(losses.total.isfinite() & statistics_norm.isfinite())
+        anomaly = None if overflow else _find_offender(learner, batch, losses, config, step)
+        for buffer, before in zip(model.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+    scaler.update()
+    terms = {name: term.detach() for name, term in losses.terms.items()}
+    return StepResult(losses.total.detach(), terms, norm, rate, overflow, anomaly)
+
+
+def _find_offender(learner: Learner, batch: Batch, losses: Losses, config: Config, step: int) -> Anomaly:
+    """Looks at the same forward pass again: same dropout, same number format."""
+    reseed(config.training.seed, step)
+    with learner.precision.autocast():
+        return find_offender(learner.model, batch, losses)
