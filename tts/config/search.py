@@ -42,7 +42,8 @@ class TuningConfig(Section):
     pruner: Annotated[Literal["hyperband", "median", "none"], Field(description="How a trial without prospects is ended early.")] = "hyperband"
     pruner_min_reports: Annotated[int, Field(ge=1, description="Reports before a trial may be pruned.")] = 2
     pruner_reduction_factor: Annotated[int, Field(ge=2, description="Hyperband keeps one trial in this many at each rung.")] = 3
-    seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the sampler; each worker adds its own number.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the sampler; each trial adds its own number.")] = 0
+    max_retries: Annotated[int, Field(ge=0, description="Times that a trial is taken up again after its worker died; then it fails.")] = 3
 
     @model_validator(mode="after")
     def _consistent(self) -> "TuningConfig":

@@ -1,0 +1,120 @@
+"""Where workers run: a protocol, and processes on this machine. A launcher starts workers, says how they are, and stops them."""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from tts.storage import reporting
+from tts.tuning.trial import GRACE_SECONDS, tail
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = GRACE_SECONDS + 15
+"""A worker's trial gets GRACE_SECONDS; handing it back takes the rest."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker works on."""
+
+    features: Path
+    storage: str
+    """The database's URL. It may hold a password: never in arguments, environment or logs."""
+    name: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker that is no more."""
+
+    worker: str
+    code: int
+    """Exit code; negative: killed by that signal."""
+    log: str
+    """Its last lines."""
+
+    def __str__(self) -> str:
+        how = f"exit code {self.code}" if self.code >= 0 else f"killed by signal {-self.code}"
+        return f"{self.worker} ended with {how}" + (f": {self.log.splitlines()[-1]}" if self.log else "")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How the workers are."""
+
+    alive: int
+    ended: tuple[Ended, ...]
+
+
+class Launcher(Protocol):
+    """Runs workers."""
+
+    def start(self, task: Task, workers: int) -> None:
+        """Starts them. Raises CannotWriteError."""
+
+    def poll(self) -> Workers:
+        """How they are now."""
+
+    def stop(self) -> None:
+        """Asks them to hand their trials back and waits until they are gone; those that do not go are killed. Once more does nothing."""
+
+
+class LocalLauncher:
+    """Worker processes on this machine. They end with this process, however it ends: each watches the pipe that it holds."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, task: Task, workers: int) -> None:
+        """Each worker logs to a file of its own."""
+        line = json.dumps({"features": str(task.features.resolve()), "storage": task.storage, "name": task.name}) + "\n"
+        with reporting(self._logs):
+            self._logs.mkdir(parents=True, exist_ok=True)
+            for number in range(workers):
+                with self._log(number).open("ab") as log:
+                    process = self._start(log)
+                self._processes.append(process)
+                _pipe(process).write(line.encode())
+                _pipe(process).flush()
+
+    def poll(self) -> Workers:
+        """By the exit codes of the processes."""
+        codes = [process.poll() for process in self._processes]
+        ended = [Ended(f"worker {number}", code, tail(self._log(number))) for number, code in enumerate(codes) if code is not None]
+        return Workers(len(codes) - len(ended), tuple(ended))
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        end = time.monotonic() + STOP_SECONDS
+        for process in self._processes:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                logger.warning(
+                    "worker %d does not stop within %d s and is killed; its trial goes on from its last checkpoint", process.pid, STOP_SECONDS
+                )
+                process.kill()
+                process.wait()
+            _pipe(process).close()
+
+    def _start(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        # A group of their own: Ctrl-C in the terminal reaches only us, and we stop them in order.
+        return subprocess.Popen([sys.executable, "-m", "tts.tuning"], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, process_group=0)
+
+    def _log(self, number: int) -> Path:
+        return self._logs / f"{number}.log"
+
+
+def _pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    if process.stdin is None:
+        raise TypeError("the worker was started without a pipe")
+    return process.stdin
