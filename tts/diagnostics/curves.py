@@ -1,0 +1,151 @@
+"""Learning curves: what each figure of metrics.jsonl did over the steps."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from tts.diagnostics.figures import THIRD, legend_above, line, scale_for, sketch, whole_ticks
+from tts.diagnostics.page import Picture, show
+from tts.diagnostics.run_record import RunRecord, Series, thinned
+
+POINTS = 400
+"""A curve of more points than this is drawn as means over neighbours: a reader sees no difference, and the page stays small."""
+
+
+COUNTERS = ("seconds", "skipped_updates")
+"""Sums that only grow; the report gives their total."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of a chart."""
+
+    kind: Literal["train", "validation"]
+    column: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves that share axes."""
+
+    title: str
+    unit: str
+    """Label of the y axis."""
+    lines: tuple[Line, ...]
+    note: str = ""
+    bottom: float | None = None
+    """Lower end of the y axis, or below if a value is."""
+    top: float | None = None
+
+
+def charts(record: RunRecord) -> list[Picture]:
+    """A picture for each chart that has a line, and for every further column that the run logged."""
+    known = _known(record.config.losses.mel)
+    drawn = {(line.kind, line.column) for chart in known for line in chart.lines}
+    logged = [Line("train", column, "training") for column in record.train.columns]
+    logged += [Line("validation", column, "held out") for column in record.validation.columns]
+    others = [
+        Chart(_words(entry.column).capitalize(), _words(entry.column), (entry,))
+        for entry in logged
+        if (entry.kind, entry.column) not in drawn and entry.column not in COUNTERS
+    ]
+    return [picture for chart in [*known, *others] if (picture := _picture(record, chart))]
+
+
+def _known(mel: str) -> tuple[Chart, ...]:
+    distance = {"mse": "squared error", "l1": "absolute error"}[mel]
+    # The validation's mel loss is a squared error whatever the training minimises, so that runs can be compared.
+    validated = Line("validation", "mel_loss", "held out" if mel == "mse" else "held out (squared)")
+    return (
+        Chart("Total loss", "weighted sum", (Line("train", "loss", "training"), Line("validation", "loss", "held out"))),
+        Chart(
+            "Mel loss",
+            f"{distance} of log magnitudes",
+            (Line("train", "mel_before", "before postnet"), Line("train", "mel_after", "after postnet"), validated),
+        ),
+        Chart("Gate loss", "cross-entropy, nats", (Line("train", "gate", "training"), Line("validation", "gate_loss", "held out, unweighted"))),
+        Chart("Guided attention loss", "attention off the diagonal", (Line("train", "guided_attention", "training"),)),
+        Chart(
+            "Attention",
+            "share, 0 to 1",
+            (
+                Line("validation", "attention_diagonality", "diagonality"),
+                Line("validation", "attention_focus", "focus"),
+                Line("validation", "attention_entropy", "entropy"),
+            ),
+            bottom=0,
+            top=1,
+        ),
+        Chart("Gate accuracy", "share of frames", (Line("validation", "gate_accuracy", "held out"),), bottom=0.95, top=1),
+        Chart(
+            "Stop error",
+            "frames from the true end",
+            (Line("validation", "gate_stop_error", "held out"),),
+            "Without a finite value until the gate opens in every held-out clip.",
+            bottom=0,
+        ),
+        Chart("Learning rate", "Adam's step size", (Line("train", "learning_rate", "training"),)),
+        Chart("Gradient norm", "norm before clipping", (Line("train", "gradient_norm", "training"),)),
+        Chart("Speed", "mel frames per second", (Line("train", "frames_per_second", "training"),), bottom=0),
+    )
+
+
+def _picture(record: RunRecord, chart: Chart) -> Picture | None:
+    present = [(entry, series) for entry in chart.lines if entry.column in (series := _series(record, entry)).columns]
+    if not present:
+        return None
+    with sketch(THIRD, f"{chart.title} over training steps") as picture:
+        axes = picture.axes("training step", chart.unit)
+        values: list[float] = []
+        for colour, (entry, series) in enumerate(present):
+            steps, curve = thinned(series, entry.column, POINTS)
+            values += curve
+            line(axes, steps, curve, colour, entry.label, marked=entry.kind == "validation" and len(steps) <= 40)
+        if any(entry.column == "gradient_norm" for entry, _ in present):
+            axes.axhline(record.config.optimiser.clip_norm, color="#888888", linestyle="--", linewidth=1, label="clipped to")
+            values.append(record.config.optimiser.clip_norm)
+        for anomaly in record.anomalies:
+            axes.axvline(anomaly["step"], color="#d55e00", linewidth=0.8, alpha=0.5)
+        _limits(axes, chart, values)
+        axes.set_xlim(0, max(1.0, *(float(series.steps[-1]) for _, series in present)) * 1.02)
+        whole_ticks(axes)
+        legend_above(axes)
+    return Picture(picture.svg, _caption(chart, present), chart.title)
+
+
+def _limits(axes: Axes, chart: Chart, values: Sequence[float]) -> None:
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
+        axes.set_yticks([])
+        return
+    low = min(finite) if chart.bottom is None else min(chart.bottom, *finite)
+    high = max(finite) if chart.top is None else max(chart.top, *finite)
+    margin = 0.04 * (high - low)
+    if scale_for(values) == "log":
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif margin > 0:
+        axes.set_ylim(low - margin, high + margin)
+
+
+def _caption(chart: Chart, present: list[tuple[Line, Series]]) -> str:
+    newest = ", ".join(f"{entry.label} {show(series.last(entry.column))}" for entry, series in present)
+    missing = sum(not math.isfinite(value) for entry, series in present for value in series.columns[entry.column])
+    gaps = f" {missing} values were not finite and are not drawn." if missing else ""
+    return f"At the end: {newest}.{gaps}{' ' + chart.note if missing and chart.note else ''}"
+
+
+def _series(record: RunRecord, entry: Line) -> Series:
+    return record.train if entry.kind == "train" else record.validation
+
+
+def _words(column: str) -> str:
+    return column.replace("_", " ")

@@ -1,0 +1,160 @@
+"""The parts of a report that tell of a training run."""
+
+import math
+from collections.abc import Sequence
+
+from tts.diagnostics.curves import charts
+from tts.diagnostics.figures import HALF, WHOLE
+from tts.diagnostics.findings import Finding
+from tts.diagnostics.images import alignment_picture, alignment_strip, colour_range, gate_picture, mel_picture, seconds
+from tts.diagnostics.measured import Measured
+from tts.diagnostics.page import Cell, Fact, Facts, Note, Picture, Pictures, Section, Table, show, show_seconds
+from tts.diagnostics.run_record import Floats, RunRecord
+
+STRIP = 7
+"""Alignments shown side by side over the course of training."""
+
+ANOMALIES_LISTED = 50
+
+_NO_SNAPSHOT = "The run has not validated yet, so there is no alignment to show: the first is kept at training.validation_interval steps."
+
+
+def overview(record: RunRecord, statements: Sequence[Finding]) -> Section:
+    """What a reader should know first."""
+    best = record.validation.lowest("mel_loss")
+    facts = (
+        Fact("State", record.state, tone="good" if record.state == "finished" else "warning"),
+        Fact("Steps", f"{record.step:,}", f"of {record.config.training.steps:,}"),
+        Fact("Training time", show_seconds(record.totals.get("seconds", 0.0))),
+        Fact("Lowest held-out mel loss", show(best[1]) if best else "none yet", f"step {best[0]:,}" if best else ""),
+        Fact("Skipped updates", f"{record.totals.get('skipped_updates', 0):,.0f}", tone="bad" if record.totals.get("skipped_updates") else ""),
+    )
+    return Section("overview", "Findings", blocks=(Facts(facts), *(Note(finding.text, finding.level) for finding in statements)))
+
+
+def training(record: RunRecord) -> Section:
+    """Learning curves."""
+    pictures = tuple(charts(record))
+    if not pictures:
+        return Section("training", "Training", absent=f"The run ({record.state}) has logged no step yet, so there is no curve to draw.")
+    intro = "Every figure that training logged, over its steps. Held-out clips are never trained on."
+    marks = " Thin vertical lines mark skipped updates." if record.anomalies else ""
+    return Section("training", "Training", intro + marks, (Pictures(pictures, 3),))
+
+
+def alignments(measured: Sequence[Measured], record: RunRecord) -> Section:
+    """How attention formed, and how it ended."""
+    if not measured:
+        return Section("alignments", "Alignments", absent=_NO_SNAPSHOT)
+    last = measured[-1].snapshot
+    chosen = _spread(measured, STRIP)
+    strip = alignment_strip([(item.snapshot.step, _alignment(item, 0)) for item in chosen], size=WHOLE)
+    finals = tuple(
+        Picture(
+            alignment_picture(_alignment(measured[-1], row), last.texts[row], _duration(measured[-1], row, record)),
+            f"“{last.texts[row]}”",
+            f"{last.ids[row]} at step {last.step:,}",
+        )
+        for row in range(len(last.ids))
+    )
+    intro = (
+        "Which symbol each decoder step reads, for held-out clips under teacher forcing. A voice that reads its text shows one bright line from the "
+        "lower left to the upper right."
+    )
+    first = Picture(strip, f"“{last.texts[0]}” (clip {last.ids[0]}); brighter is more attention, from 0 to 1.", "In the course of training")
+    return Section("alignments", "Alignments", intro, (Pictures((first,)), Pictures(finals, 2), _attention_table(measured[-1])))
+
+
+def gates(measured: Sequence[Measured], record: RunRecord) -> Section:
+    """Where the stop gate opens."""
+    if not measured:
+        return Section("gates", "Stop gates", absent=_NO_SNAPSHOT)
+    last = measured[-1].snapshot
+    pictures = tuple(
+        Picture(
+            gate_picture(
+                last.gate_BT[row, : last.step_lengths_B[row] * record.config.model.reduction_factor],
+                record.config.audio,
+                size=HALF,
+                true_frames=int(last.mel_lengths_B[row]),
+            ),
+            _gate_words(measured[-1].gate[row]),
+            f"{last.ids[row]} at step {last.step:,}",
+        )
+        for row in range(len(last.ids))
+    )
+    intro = (
+        "The gate should stay shut until the last frame of the recording and open there. Teacher-forced; frames of the last decoder step are shown."
+    )
+    return Section("gates", "Stop gates", intro, (Pictures(pictures, 2),))
+
+
+def predictions(measured: Sequence[Measured], record: RunRecord) -> Section:
+    """Recorded against predicted mel of the first snapshot utterance."""
+    if not measured:
+        return Section("predictions", "Predicted mel", absent=_NO_SNAPSHOT)
+    last, audio = measured[-1].snapshot, record.config.audio
+    frames = int(last.mel_lengths_B[0])
+    target_TM, predicted_TM = last.mel_target_BTM[0, :frames], last.mel_BTM[0, :frames]
+    low, high = colour_range(target_TM)
+    pictures = tuple(
+        Picture(mel_picture(mel_TM, audio, size=HALF, frames=frames, low=low, high=high), "Both on one colour scale.", f"{last.ids[0]}, {name}")
+        for name, mel_TM in (("recorded", target_TM), (f"predicted at step {last.step:,}, teacher-forced", predicted_TM))
+    )
+    return Section("predictions", "Predicted mel", "What the network makes of a recording whose past frames it is shown.", (Pictures(pictures, 2),))
+
+
+def anomalies(record: RunRecord) -> Section:
+    """Skipped updates."""
+    if not record.anomalies:
+        return Section("anomalies", "Skipped updates", absent="None: every update of this run was finite.")
+    rows = tuple(
+        (f"{item['step']:,}", str(item["kind"]), str(item["name"]), str(item["value"]), ", ".join(item["utterances"][:6]))
+        for item in record.anomalies[:ANOMALIES_LISTED]
+    )
+    caption = f"The first {len(rows)} of {len(record.anomalies)}." if len(rows) < len(record.anomalies) else ""
+    columns = ("step", "where", "first offender", "value", "utterances")
+    intro = "Updates that would have carried a value that is not finite into the weights. They were left out."
+    return Section("anomalies", "Skipped updates", intro, (Table(columns, rows, frozenset({"step"}), caption),))
+
+
+def _attention_table(item: Measured) -> Table:
+    names = list(item.attention[0]) + list(item.gate[0])
+    rows: tuple[tuple[str | Cell, ...], ...] = tuple(
+        (identity, *(_cell(name, value) for name, value in {**attention, **gate}.items()))
+        for identity, attention, gate in zip(item.snapshot.ids, item.attention, item.gate, strict=True)
+    )
+    means: tuple[str | Cell, ...] = ("mean", *(_cell(name, {**item.attention_means, **item.gate_means}[name]) for name in names))
+    caption = (
+        f"Measures at step {item.snapshot.step:,}. Entropy: 0 is sharp, 1 is blur; all other shares: 1 is best. NaN: the alignment is no attention."
+    )
+    return Table(("clip", *(name.replace("_", " ") for name in names)), (*rows, means), frozenset(name.replace("_", " ") for name in names), caption)
+
+
+def _cell(name: str, value: float) -> Cell:
+    bad = not math.isfinite(value) or (name in {"stopped", "end_reached"} and value < 1)
+    return Cell(show(value), "bad" if bad else "")
+
+
+def _gate_words(gate: dict[str, float]) -> str:
+    if math.isnan(gate["stopped"]):
+        return "The gate holds values that are no probabilities."
+    if not gate["stopped"]:
+        return "The gate does not open within the recording."
+    return f"The gate opens {show(gate['stop_error_frames'])} frames from the true end."
+
+
+def _alignment(item: Measured, row: int) -> Floats:
+    snapshot = item.snapshot
+    return snapshot.alignment_BSN[row, : snapshot.step_lengths_B[row], : snapshot.symbol_lengths_B[row]]
+
+
+def _duration(item: Measured, row: int, record: RunRecord) -> float:
+    return seconds(int(item.snapshot.step_lengths_B[row]) * record.config.model.reduction_factor, record.config.audio)
+
+
+def _spread(measured: Sequence[Measured], count: int) -> list[Measured]:
+    """At most `count`, evenly over the course, first and last included."""
+    if len(measured) <= count:
+        return list(measured)
+    return [measured[round(place * (len(measured) - 1) / (count - 1))] for place in range(count)]
