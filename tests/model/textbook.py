@@ -37,8 +37,8 @@ def attend(decoder: Decoder, query_BH: Tensor, memory_BNE: Tensor, keys_BNA: Ten
     return torch.softmax(energies_BN.masked_fill(invalid_BN, float("-inf")), dim=1)
 
 
-def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor) -> DecoderOutput:
-    """Teacher-forced; T at least 1."""
+def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, kept_SBH: Tensor | None = None) -> DecoderOutput:
+    """Teacher-forced; T at least 1. `kept_SBH` is a dropout mask for the attention LSTM; without one, each step draws its own."""
     batch, symbols, _ = memory_BNE.shape
     zeros = memory_BNE.new_zeros
     attention_h = attention_c = zeros(batch, decoder.attention_lstm.hidden_size)
@@ -49,10 +49,13 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
     invalid_BN = ~length_mask(symbol_lengths_B, symbols)
     lstm = decoder.decoder_lstm
     mels, gates, alignments = [], [], []
-    for frame_BM in teacher_inputs(mel_BTM, decoder.reduction_factor):
+    for step, frame_BM in enumerate(teacher_inputs(mel_BTM, decoder.reduction_factor)):
         x_BP = decoder.prenet(frame_BM)
         attention_h, attention_c = decoder.attention_lstm(torch.cat((x_BP, context_BE), 1), (attention_h, attention_c))
-        attention_h = functional.dropout(attention_h, decoder.attention_dropout, decoder.training)
+        if kept_SBH is None:
+            attention_h = functional.dropout(attention_h, decoder.attention_dropout, decoder.training)
+        else:
+            attention_h = attention_h * kept_SBH[step] / (1 - decoder.attention_dropout)
         weights_BN = attend(decoder, attention_h, memory_BNE, keys_BNA, invalid_BN, weights_BN, cumulated_BN)
         cumulated_BN = cumulated_BN + weights_BN
         context_BE = torch.bmm(weights_BN[:, None], memory_BNE)[:, 0]

@@ -9,6 +9,9 @@ Shape letters: B batch, C channels, L positions (symbols or frames).
 import torch
 from torch import Tensor, nn
 
+MOMENTUM = 0.1
+"""Share of a batch in the running statistics (torch's default)."""
+
 
 class MaskedBatchNorm1d(nn.BatchNorm1d):
     """BatchNorm1d on (B, C, L) with a mask."""
@@ -17,6 +20,9 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
     running_var: Tensor
     num_batches_tracked: Tensor
 
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, momentum=MOMENTUM)
+
     def forward(self, x_BCL: Tensor, valid_B1L: Tensor) -> Tensor:  # type: ignore[override]
         """(B, C, L), in the parameters' precision. `valid_B1L` is bool; cells outside it carry no meaning in the result.
 
@@ -24,7 +30,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
         """
         x_BCL = x_BCL.to(self.weight.dtype)  # statistics in float32 whatever the autocast type
         if self.training:
-            count = valid_B1L.sum().clamp(min=1)
+            count = valid_B1L.sum().clamp(min=1).to(x_BCL.dtype)
             mean_C1 = x_BCL.masked_fill(~valid_B1L, 0).sum((0, 2)).div(count)[:, None]
             # Only the centred values are kept for the backward pass: as much memory as torch's layer.
             centred_BCL = (x_BCL - mean_C1).masked_fill(~valid_B1L, 0)
@@ -38,8 +44,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _remember(self, mean_C: Tensor, variance_C: Tensor, count: Tensor) -> None:
-        momentum = 0.1 if self.momentum is None else self.momentum
         unbiased_C = variance_C * (count / (count - 1).clamp(min=1))
-        self.running_mean.lerp_(mean_C, momentum)
-        self.running_var.lerp_(unbiased_C, momentum)
+        self.running_mean.lerp_(mean_C, MOMENTUM)
+        self.running_var.lerp_(unbiased_C, MOMENTUM)
         self.num_batches_tracked.add_(1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tts.config import ModelConfig
 from tts.model.attention import LocationAttention
 from tts.model.attention_loop import attention_loop
-from tts.model.frames import decoder_inputs
+from tts.model.frames import decoder_inputs, frames_of_steps
 from tts.model.prenet import Prenet
 
 
@@ -78,9 +78,9 @@ class Decoder(nn.Module):
 
     def project(self, hidden_SBD: Tensor, context_SBE: Tensor) -> tuple[Tensor, Tensor]:
         """Mel (B, T, M) and gate logits (B, T) of all steps, their frames in order."""
-        z_BSF = torch.cat((hidden_SBD, context_SBE), dim=2).transpose(0, 1)
-        batch, steps, _ = z_BSF.shape
-        return self.mel(z_BSF).reshape(batch, steps * self.reduction_factor, self.mels), self.gate(z_BSF).flatten(1)
+        z_SBF = torch.cat((hidden_SBD, context_SBE), dim=2)
+        mel_BSRM = self.mel(z_SBF).transpose(0, 1).unflatten(2, (self.reduction_factor, self.mels))
+        return frames_of_steps(mel_BSRM), self.gate(z_SBF).transpose(0, 1).flatten(1)
 
     def decoder_cell(self, input_BF: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step of the decoder LSTM, (h, c) to (h, c): for those who have the input of one step only."""

@@ -48,9 +48,11 @@ class Tacotron2(nn.Module):
     ) -> Synthesis:
         """Speaks each utterance until its gate's probability exceeds `gate_threshold` or it has `max_frames_B` (at least 1) frames.
 
-        Call in eval mode. With a seed the result is the same each time, alone or in any batch; None draws the prenet's dropout from
-        torch's global generator.
+        With a seed the result is the same each time, alone or in any batch; None draws the prenet's dropout from
+        torch's global generator. Raises RuntimeError in training mode, whose dropout and batch statistics would be heard.
         """
+        if self.training:
+            raise RuntimeError("the network is in training mode; call eval() before synthesise()")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
         run = free_run(self.decoder, memory_BNE, symbol_lengths_B, max_frames_B=max_frames_B, gate_threshold=gate_threshold, generator=generator)
