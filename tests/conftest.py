@@ -31,6 +31,7 @@ TINY = {
     "training.checkpoint_interval": 3,
     "training.log_interval": 1,
     "training.threads": 1,
+    "tuning.knobs": ["optimiser.learning_rate", "optimiser.warmup_steps", "model.prenet_dropout"],
     "tuning.trials": 3,
     "tuning.steps": 4,
     "tuning.validation_interval": 2,
