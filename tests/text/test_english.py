@@ -1,0 +1,86 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tts.text.normalise import normalise
+
+READINGS = {
+    # abbreviations
+    "Mr. and Mrs. Green met Dr. Brown.": "mister and missus green met doctor brown.",
+    "Mr Smith, Prof. Jones vs. Capt. Lee": "mister smith, professor jones versus captain lee",
+    "St. Paul lived on Elm St. and on Oak Dr.": "saint paul lived on elm street and on oak drive.",
+    "tea, coffee, etc. were served": "tea, coffee, et cetera were served",
+    "We had tea, etc.": "we had tea, et cetera.",
+    "Smith & Co. They left.": "smith and company. they left.",
+    "No. 5 said no. Really, e.g. here, i.e. there": "number five said no. really, for example here, that is there",
+    "pp. 4-8, vol. 2": "pages four to eight, volume two",
+    # how many
+    "0 1 21 100 342": "zero one twenty-one one hundred three hundred and forty-two",
+    "1,234,567 birds": "one million two hundred and thirty-four thousand five hundred and sixty-seven birds",
+    "3.14 and .05": "three point one four and zero point zero five",
+    "It is -7 here.": "it is minus seven here.",
+    "007": "zero zero seven",
+    "version 1.2.3": "version one point two point three",
+    "1234567890123456": "one two three four five six seven eight nine zero one two three four five six",
+    "A4 and 3D": "a four and three d",
+    # years and dates
+    "in 1984, 1905, 2000, 2005 and 2015": "in nineteen eighty-four, nineteen oh-five, two thousand, two thousand and five and twenty fifteen",
+    "the 1990s and the '80s": "the nineteen nineties and the eighties",
+    "from 1939-1945": "from nineteen thirty-nine to nineteen forty-five",
+    "Jan. 5, March 3rd, May 12": "january fifth, march third, may twelfth",
+    "2020-01-15": "twenty twenty zero one fifteen",
+    # which one
+    "the 1st, 22nd, 3rd and 1,000th": "the first, twenty-second, third and one thousandth",
+    # money
+    "$5, $1, $1.01, $0.50": "five dollars, one dollar, one dollar and one cent, fifty cents",
+    "£2.50 and €10": "two pounds and fifty pence and ten euros",
+    "$1,234.00": "one thousand two hundred and thirty-four dollars",
+    "$2.5 million, $5m": "two point five million dollars, five million dollars",
+    # shares, times, units, signs
+    "50%, 10-20%": "fifty percent, ten to twenty percent",
+    "1/2, 3/4, 2 1/3, 24/7": "one half, three quarters, two and one third, twenty-four seven",
+    "2\u00bd cups": "two and one half cups",
+    "at 7:45, 9:05, 10:00 and 14:00": "at seven forty-five, nine oh five, ten o'clock and fourteen hundred",
+    "at 7:45 p.m. sharp": "at seven forty-five p m sharp",
+    "7am. He left at 5 p.m.": "seven a m. he left at five p m.",
+    "5 km, 1 km, 6 ft, 100 km/h, 20\u00b0C": "five kilometres, one kilometre, six feet, one hundred kilometres per hour, twenty degrees celsius",
+    "R&D, a@b, 2+2=4, #5": "r and d, a at b, two plus two equals four, number five",
+    # typography and accents
+    "\u201cWell\u201d \u2014 it\u2019s\u2026": '"well" - it\'s...',
+    "na\u00efve caf\u00e9, \u0152uvre": "naive cafe, oeuvre",
+    "  many\u00a0 spaces\t\n here ": "many spaces here",
+}
+
+
+@pytest.mark.parametrize(("written", "spoken"), READINGS.items())
+def test_reading(written, spoken):
+    assert normalise(written, "en") == spoken
+
+
+@pytest.mark.parametrize("spoken", READINGS.values())
+def test_reading_again_changes_nothing(spoken):
+    assert normalise(spoken, "en") == spoken
+
+
+@given(st.text(alphabet="abc XYZ 0123456789.,:;-%$/&'", max_size=30))
+def test_no_digit_is_left_and_no_digit_is_ignored(text):
+    spoken = normalise(text, "en")
+    assert not re.search(r"\d", spoken)
+    if re.search(r"\d", text):
+        assert re.search(
+            r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twel|teen|ty|fif|hundred|thousand|fir|hal|quarter|thir", spoken
+        )
+
+
+@given(st.text(max_size=40))
+def test_letters_without_a_rule_stay(text):
+    """Whatever stands before it, a letter of another alphabet comes out, for the symbol table to refuse."""
+    for character in "жщя\u05d0\u4e2d":
+        assert character in normalise(f"{text} {character} end", "en")
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz ", max_size=40))
+def test_plain_words_are_untouched(text):
+    assert normalise(text, "en") == " ".join(text.split())
