@@ -19,6 +19,10 @@ from tts.diagnostics.gate import THRESHOLD
 Floats = npt.NDArray[np.floating]
 
 
+COLUMNS = 600
+"""Columns of pixels of a spectrogram, at most."""
+
+
 def seconds(frames: float, audio: AudioConfig) -> float:
     """Length of mel frames."""
     return frames * audio.hop_length / audio.sample_rate
@@ -76,7 +80,7 @@ def gate_picture(
     with sketch(size, "Probability of the stop gate over time") as picture:
         axes = picture.axes("time, seconds", "probability of the end")
         time = [seconds(frame + 1, audio) for frame in range(len(gate_T))]
-        axes.plot(time, gate_T, color=COLOURS[0], label="stop gate", drawstyle="steps-mid")
+        axes.plot(time, gate_T, color=COLOURS[0], label="stop gate", linewidth=1)
         axes.axhline(threshold, color="#888888", linestyle="--", linewidth=1, label=f"threshold {threshold:g}")
         if true_frames is not None:
             axes.axvline(seconds(true_frames, audio), color=COLOURS[1], linestyle=":", linewidth=1.5, label="true end")
@@ -93,7 +97,7 @@ def mel_picture(mel_TM: Floats, audio: AudioConfig, *, size: tuple[float, float]
         bands = mel_TM.shape[1]
         axes.set(xlim=(0, seconds(max(frames, 1), audio)), ylim=(-0.5, bands - 0.5))
         if len(mel_TM):
-            shown = np.clip(np.nan_to_num(mel_TM, nan=low, posinf=high, neginf=low), low, high)
+            shown = np.clip(np.nan_to_num(_pooled(mel_TM), nan=low, posinf=high, neginf=low), low, high)
             image = heat(axes, shown.T, extent=(0, seconds(len(mel_TM), audio), -0.5, bands - 0.5), low=low, high=high, colours="magma")
             axes.set_xlim(0, seconds(max(frames, 1), audio))
             _colour_bar(picture, axes, image, "log magnitude")
@@ -109,6 +113,11 @@ def colour_range(mel_TM: Floats) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = np.percentile(finite, (1, 99.9))
     return float(low), float(max(high, low + 1e-3))
+
+
+def _pooled(mel_TM: Floats) -> Floats:
+    """At most COLUMNS rows: neighbouring frames of a longer spectrogram as their mean, because a page shows no more and gets large."""
+    return np.stack([frames.mean(0) for frames in np.array_split(mel_TM, COLUMNS)]) if len(mel_TM) > COLUMNS else mel_TM
 
 
 def _colour_bar(picture: Sketch, axes: Axes, image: AxesImage, label: str) -> None:

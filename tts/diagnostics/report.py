@@ -38,9 +38,10 @@ def diagnose(run: Path, out: Path) -> Diagnosis:
     record = read_run(run)
     measured = [measure(path) for path in record.snapshots]
     statements = findings(record, measured[-1] if measured else None)
+    language, step = record.config.text.language, f"{record.state} at step {record.step:,}"
     page = Page(
         title="Diagnosis of a training run",
-        subtitle=f"{record.run.resolve().name} · {record.config.text.language} · features {record.fingerprint} · {record.state} at step {record.step:,}",
+        subtitle=f"{record.run.resolve().name} · {language} · features {record.fingerprint} · {step}",
         sections=[
             sections.overview(record, statements),
             sections.training(record),

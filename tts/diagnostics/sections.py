@@ -57,12 +57,17 @@ def alignments(measured: Sequence[Measured], record: RunRecord) -> Section:
         )
         for row in range(len(last.ids))
     )
+    caption = (
+        f"Measures at step {last.step:,}. Entropy: 0 is sharp, 1 is blur. Focus, diagonality, coverage, monotonicity, end reached: 1 is best. "
+        "NaN: the alignment is no attention."
+    )
+    table = measures_table(last.ids, measured[-1].attention, measured[-1].attention_means, caption)
     intro = (
         "Which symbol each decoder step reads, for held-out clips under teacher forcing. A voice that reads its text shows one bright line from the "
         "lower left to the upper right."
     )
     first = Picture(strip, f"“{last.texts[0]}” (clip {last.ids[0]}); brighter is more attention, from 0 to 1.", "In the course of training")
-    return Section("alignments", "Alignments", intro, (Pictures((first,)), Pictures(finals, 2), _attention_table(measured[-1])))
+    return Section("alignments", "Alignments", intro, (Pictures((first,)), Pictures(finals, 2), table))
 
 
 def gates(measured: Sequence[Measured], record: RunRecord) -> Section:
@@ -86,7 +91,9 @@ def gates(measured: Sequence[Measured], record: RunRecord) -> Section:
     intro = (
         "The gate should stay shut until the last frame of the recording and open there. Teacher-forced; frames of the last decoder step are shown."
     )
-    return Section("gates", "Stop gates", intro, (Pictures(pictures, 2),))
+    caption = f"Measures at step {last.step:,}. The stop error is infinite where the gate does not open."
+    table = measures_table(last.ids, measured[-1].gate, measured[-1].gate_means, caption)
+    return Section("gates", "Stop gates", intro, (Pictures(pictures, 2), table))
 
 
 def predictions(measured: Sequence[Measured], record: RunRecord) -> Section:
@@ -118,22 +125,20 @@ def anomalies(record: RunRecord) -> Section:
     return Section("anomalies", "Skipped updates", intro, (Table(columns, rows, frozenset({"step"}), caption),))
 
 
-def _attention_table(item: Measured) -> Table:
-    names = list(item.attention[0]) + list(item.gate[0])
-    rows: tuple[tuple[str | Cell, ...], ...] = tuple(
-        (identity, *(_cell(name, value) for name, value in {**attention, **gate}.items()))
-        for identity, attention, gate in zip(item.snapshot.ids, item.attention, item.gate, strict=True)
+def measures_table(names: Sequence[str], rows: Sequence[dict[str, float]], means: dict[str, float], caption: str) -> Table:
+    """Measures of utterances, and their means below."""
+    columns = tuple(name.replace("_", " ") for name in means if name != "invalid")
+    listed: tuple[tuple[str | Cell, ...], ...] = tuple(
+        (name, *(_cell(measure, value) for measure, value in row.items())) for name, row in zip(names, rows, strict=True)
     )
-    means: tuple[str | Cell, ...] = ("mean", *(_cell(name, {**item.attention_means, **item.gate_means}[name]) for name in names))
-    caption = (
-        f"Measures at step {item.snapshot.step:,}. Entropy: 0 is sharp, 1 is blur; all other shares: 1 is best. NaN: the alignment is no attention."
-    )
-    return Table(("clip", *(name.replace("_", " ") for name in names)), (*rows, means), frozenset(name.replace("_", " ") for name in names), caption)
+    last: tuple[str | Cell, ...] = ("mean", *(_cell(name, value) for name, value in means.items() if name != "invalid"))
+    return Table(("clip", *columns), (*listed, last), frozenset(columns), caption)
 
 
 def _cell(name: str, value: float) -> Cell:
     bad = not math.isfinite(value) or (name in {"stopped", "end_reached"} and value < 1)
-    return Cell(show(value), "bad" if bad else "")
+    whole = name in {"stopped", "end_reached", "repetitions", "skips", "stop_error_frames"} and value.is_integer()
+    return Cell(show(int(value) if whole else value), "bad" if bad else "")
 
 
 def _gate_words(gate: dict[str, float]) -> str:
