@@ -34,7 +34,7 @@ lint: $(READY) ## Check style, formatting, types and import rules
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 bench: $(READY) ## Measure speed and memory against the peers: build/bench.json
 	@$(BIN)/python -m tests.benchmarks

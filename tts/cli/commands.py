@@ -1,0 +1,231 @@
+"""The commands. Each calls one function of a room and prints what was made, and where. Rooms are imported when they are called."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from tts.chain import STUDY_NAME, describe
+from tts.cli.parse import Command, Folder
+from tts.config import Config
+from tts.progress import for_terminal
+
+if TYPE_CHECKING:
+    from tts.doctor import Check
+
+ALL = tuple(Config.model_fields)
+FITTING = ("data", "model", "losses", "guided_attention", "optimiser", "training")
+
+Corpus = Annotated[Path, Folder(), tyro.conf.arg(metavar="CORPUS", help="Recordings in LJSpeech layout: metadata.csv (id|text) and wavs/.")]
+Features = Annotated[Path, Folder(), tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it.")]
+Study = Annotated[Path, Folder(), tyro.conf.arg(metavar="STUDY", help="Folder of the study: database, trials, best.yaml, study.html.")]
+Run = Annotated[Path, Folder(), tyro.conf.arg(metavar="RUN", help="Folder of a training run: checkpoints, metrics.jsonl, config.json.")]
+Out = Annotated[Path, Folder(), tyro.conf.arg(metavar="OUT", help="Folder of the results.")]
+
+
+def demo_corpus(
+    folder: Annotated[Path, Folder(), tyro.conf.arg(metavar="DIR", help="Folder that the corpus becomes.")],
+    *,
+    language: Annotated[str, tyro.conf.arg(metavar="{en,ru}", help="Language of the sentences.")] = "en",
+    utterances: Annotated[int, tyro.conf.arg(metavar="INT", help="Clips.")] = 300,
+    seed: Annotated[int, tyro.conf.arg(metavar="INT", help="Seed of the choice of sentences.")] = 0,
+) -> None:
+    """Make a corpus without recordings: espeak-ng speaks sentences of ours."""
+    from tts.data.demo_corpus import write_demo_corpus
+
+    made = write_demo_corpus(folder, language=language, utterances=utterances, seed=seed, progress=for_terminal())
+    print(f"{'already there' if made.reused else 'made'}: {made.utterances} clips, {made.seconds / 60:.1f} minutes of speech in {folder}")
+
+
+def prepare(corpus: Corpus, features: Features, *, config: Config) -> None:
+    """Check recordings and turn them into features.
+
+    Clips that cannot be used are left out; quality.json in FEATURES says which and why.
+    """
+    from tts.data.prepare import prepare as make
+
+    made = make(corpus, features, config, progress=for_terminal())
+    print(f"{'already there' if made.reused else 'made'}: {made.utterances} utterances, {made.seconds / 60:.1f} minutes, {made.frames} frames")
+    print(f"left out: {made.rejected} clips ({features / 'quality.json'})")
+    print(f"features: {features}  fingerprint {made.fingerprint}")
+
+
+def tune(
+    features: Features,
+    folder: Study,
+    *,
+    config: Config,
+    storage: Annotated[str | None, tyro.conf.arg(metavar="URL", help="Shared database.", help_behavior_hint="(default study.db in STUDY)")] = None,
+    study: Annotated[str, tyro.conf.arg(metavar="NAME", help="Name of the study in the database.")] = STUDY_NAME,
+) -> None:
+    """Search for the best hyperparameters with several workers.
+
+    A study that was stopped goes on; a finished one is extended with a larger --tuning.trials.
+    """
+    from tts.tracking import open_tracker
+    from tts.training.preemption import listen
+    from tts.tuning.tune import tune as search
+
+    with listen() as stop:
+        tracker = open_tracker(config.tracking, folder)
+        made = search(features, folder, config, storage=storage, name=study, tracker=tracker, progress=for_terminal(), stop=stop)
+    print(f"trials: {', '.join(f'{number} {state}' for state, number in made.counts.items())}" + ("" if made.ran else " (were finished before)"))
+    print(f"best: trial {made.best}, objective {made.value:.4g}: {', '.join(f'{knob} {value}' for knob, value in made.params.items())}")
+    print(f"best configuration: {made.best_file}")
+    print(f"report: {folder / 'study.html'}")
+
+
+def worker(
+    features: Features,
+    *,
+    storage: Annotated[str, tyro.conf.arg(metavar="URL", help="Database of the study.")],
+    study: Annotated[str, tyro.conf.arg(metavar="NAME", help="Name of the study in the database.")] = STUDY_NAME,
+) -> None:
+    """Run trials of a study that `tts tune` made, until its budget is spent."""
+    from tts.training.preemption import listen
+    from tts.tuning.worker import work
+
+    with listen() as stop:
+        finished = work(features, storage=storage, name=study, stop=stop)
+    print(f"finished {finished} trials of study {study}: its budget is spent")
+
+
+def train(features: Features, run: Run, *, config: Config) -> None:
+    """Train a voice; a run that was stopped goes on from its last checkpoint."""
+    from tts.tracking import open_tracker
+    from tts.training.preemption import listen
+    from tts.training.run import run_training
+
+    with listen() as stop:
+        made = run_training(features, run, config, tracker=open_tracker(config.tracking, run), progress=for_terminal(), stop=stop)
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in made.metrics.items())
+    print(f"{'already trained' if made.already_finished else 'trained'}: {made.steps} steps in {made.seconds:.0f} s")
+    print(f"best: step {made.best_step}: {figures}")
+    print(f"run: {run}")
+
+
+def diagnose(
+    run: Run,
+    *,
+    output: Annotated[
+        Path | None, Folder(), tyro.conf.arg(metavar="OUT", help="Folder of the report.", help_behavior_hint="(default RUN/diagnostics)")
+    ] = None,
+) -> None:
+    """Show what attention, stop gate and gradients did in a run."""
+    from tts.diagnostics.report import diagnose as examine
+
+    out = output or run / "diagnostics"
+    found = examine(run, out)
+    for finding in found.findings:
+        print(f"{finding.level}: {finding.text}")
+    print(f"diagnostics: {found.html}")
+
+
+def evaluate(
+    run: Run,
+    features: Features,
+    *,
+    config: Config,
+    study: Annotated[Path | None, Folder(), tyro.conf.arg(metavar="STUDY", help="Study that led to the run.", help_behavior_hint="")] = None,
+    output: Annotated[
+        Path | None, Folder(), tyro.conf.arg(metavar="OUT", help="Folder of the report.", help_behavior_hint="(default RUN/evaluation)")
+    ] = None,
+) -> None:
+    """Let the voice speak held-out sentences, measure it, and report the whole story."""
+    from tts.evaluation.evaluate import evaluate as judge
+
+    out = output or run / "evaluation"
+    made = judge(run, features, out, config, study=study, progress=for_terminal())
+    print(f"verdict: {'passed' if made.passed else 'failed'}; {', '.join(f'{name} {value:.4g}' for name, value in made.metrics.items())}")
+    print(f"report: {out / 'report.html'}")
+
+
+def register(
+    run: Run,
+    *,
+    config: Config,
+    evaluation: Annotated[
+        Path | None, Folder(), tyro.conf.arg(metavar="DIR", help="Evaluation of the run.", help_behavior_hint="(default RUN/evaluation)")
+    ] = None,
+) -> None:
+    """Put the voice into the model registry; it becomes champion only if it is better than the one that is."""
+    from tts.evaluation.register import register as enter
+    from tts.tracking import open_tracker
+
+    made = enter(run, evaluation or run / "evaluation", open_tracker(config.tracking, run), config)
+    print(f"registered: {made.name} version {made.version}, {'champion' if made.champion else 'not champion'}: {made.reason}")
+
+
+def synthesize(
+    run: Run,
+    text: Annotated[str, tyro.conf.arg(metavar="TEXT", help="What to say.")],
+    *,
+    output: Annotated[Path, Folder(), tyro.conf.arg(aliases=["-o"], metavar="WAV", help="File to write.", help_behavior_hint="")] = Path(
+        "speech.wav"
+    ),
+    config: Config,
+) -> None:
+    """Speak a text with a trained voice."""
+    from tts.evaluation.speak import synthesise_text
+
+    made = synthesise_text(run, text, output, config)
+    print(f"speech: {made.path}, {made.seconds:.1f} s")
+
+
+def run(corpus: Corpus, out: Out, *, config: Config) -> None:
+    """Do it all: prepare, tune, train, diagnose, evaluate and register. What is done already is skipped."""
+    from tts.chain import run as run_chain
+
+    made = run_chain(corpus, out, config, progress=for_terminal())
+    for stage in made.stages:
+        print(describe(stage))
+    print(f"done in {made.seconds:.0f} s" if made.stages else "every stage was done before")
+    print(f"voice: {made.run}")
+    print(f"report: {made.report}")
+
+
+def doctor(
+    *,
+    config: Config,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON.", help_behavior_hint="")] = False,
+) -> None:
+    """Try what training needs on this machine."""
+    from tts.doctor import examine, failure
+
+    checks = examine(config.tracking)
+    _print_checks(checks, as_json=json)
+    error = failure(checks)
+    if error:
+        raise error
+
+
+def _print_checks(checks: "list[Check]", *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([check.as_dict() for check in checks], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("check", "works", "detail", box=None, pad_edge=False)
+    for check in checks:
+        table.add_row(check.name, "yes" if check.works else "NO" if check.needed else "no", check.detail)
+    Console(soft_wrap=True).print(table)
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(demo_corpus, "demo-corpus", taken=(), shown=(), folder=""),
+        Command(prepare, "prepare", taken=ALL, shown=("text", "audio", "quality", "data"), folder=""),
+        Command(tune, "tune", taken=ALL, shown=("tuning", *FITTING, "tracking"), folder="features"),
+        Command(worker, "worker", taken=(), shown=(), folder=""),
+        Command(train, "train", taken=ALL, shown=(*FITTING, "tracking"), folder="features"),
+        Command(diagnose, "diagnose", taken=(), shown=(), folder=""),
+        Command(evaluate, "evaluate", taken=("training", "synthesis", "evaluation"), shown=("synthesis", "evaluation"), folder="run"),
+        Command(register, "register", taken=("tracking",), shown=("tracking",), folder="run"),
+        Command(synthesize, "synthesize", taken=("training", "synthesis"), shown=("synthesis",), folder="run"),
+        Command(run, "run", taken=ALL, shown=ALL, folder=""),
+        Command(doctor, "doctor", taken=("tracking",), shown=("tracking",), folder=""),
+    )
+}

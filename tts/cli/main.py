@@ -1,0 +1,121 @@
+"""The edge of the process: dispatch, logging, signals, exit codes."""
+
+import difflib
+import errno
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from tts import __version__
+from tts.cli.commands import COMMANDS
+from tts.cli.parse import parse
+from tts.errors import INTERRUPTED, CannotWriteError, PreemptedError, TtsError, UsageError
+
+WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program `tts`: runs a command and returns its exit code (DESIGN: 0, 64, 65, 69, 70, 73, 75, 130)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = "--verbose" in arguments or bool(os.environ.get("DEBUG"))
+    try:
+        with _logging(verbose), _sigterm():
+            _dispatch(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has left, as `| head` does; what we did is done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return _report("interrupted; what was finished is kept, and the same command goes on from there", INTERRUPTED, verbose)
+    except TtsError as error:
+        return _report(f"error: {error}", error.exit_code, verbose)
+    except OSError as error:
+        if error.errno not in WRITE_ERRNOS:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        return _report(f"error: cannot write{where}: {error.strerror}; free space or choose another folder", CannotWriteError.exit_code, verbose)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        print(_help())
+    elif name == "--version":
+        print(f"tts {__version__}")
+    elif name in COMMANDS:
+        parse(COMMANDS[name], arguments[1:])()
+    else:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        raise UsageError(f"{name!r} is not a command; " + (f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"))
+
+
+def _help() -> str:
+    width = max(len(name) for name in COMMANDS)
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: tts COMMAND [ARGUMENTS] [--preset NAME] [--config FILE] [--SECTION.KNOB VALUE ...]",
+            "",
+            "Trains a Tacotron 2 voice and finds its hyperparameters by itself.",
+            "",
+            *lines,
+            "",
+            "tts COMMAND --help shows a command's arguments and knobs. Later sources win: preset, file, knobs.",
+        ]
+    )
+
+
+def _report(message: str, code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    print(f"tts: {message}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _logging(verbose: bool) -> Iterator[None]:
+    """Log lines on standard error, coloured on a terminal, for as long as the command runs."""
+    handler = _handler()
+    root, ours = logging.getLogger(), logging.getLogger("tts")
+    before = root.level, ours.level
+    root.addHandler(handler)
+    ours.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.captureWarnings(capture=True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.removeHandler(handler)
+        ours.setLevel(before[1])
+
+
+def _handler() -> logging.Handler:
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        return RichHandler(console=Console(stderr=True), show_path=False, omit_repeated_times=False, log_time_format="%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    return handler
+
+
+@contextmanager
+def _sigterm() -> Iterator[None]:
+    """SIGTERM stops a command as Ctrl-C does, with its own exit code. Training listens for itself, to write a checkpoint first."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise PreemptedError("stopped by SIGTERM; what was finished is kept, and the same command goes on from there")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

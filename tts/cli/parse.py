@@ -1,0 +1,154 @@
+"""Arguments into a call of a command. Everything that is wrong with them becomes one UsageError."""
+
+import contextlib
+import dataclasses
+import difflib
+import inspect
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import tyro
+
+from tts.cli import flags
+from tts.config import Config
+from tts.config import knobs as knobs_of
+from tts.config.resolve import config_of, resolve
+from tts.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Marks an argument as a folder or file on this machine."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function, and the sections of the configuration that it takes."""
+
+    call: Callable[..., None]
+    name: str
+    taken: tuple[str, ...]
+    """Sections whose flags are accepted."""
+    shown: tuple[str, ...]
+    """Sections whose flags are in the help."""
+    folder: str
+    """The argument whose folder holds the configuration to start from; empty: the defaults."""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.call.__doc__ or "").strip().splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command with its arguments."""
+
+    command: Command
+    arguments: dict[str, Any]
+    configuration: dict[str, Any]
+
+    def __call__(self) -> None:
+        """Runs the command. Raises TtsError."""
+        arguments = dict(self.arguments)
+        if self.command.taken:
+            arguments["config"] = self._config()
+        self.command.call(**arguments)
+
+    def _config(self) -> Config:
+        """A command that takes some sections leaves the others of its folder alone, whatever a preset or a file says about them."""
+        folder = self.arguments[self.command.folder] if self.command.folder else None
+        config = resolve(folder=folder, **self.configuration)
+        if folder is None:
+            return config
+        return config_of(folder).model_copy(update={name: getattr(config, name) for name in self.command.taken})
+
+
+def parse(command: Command, argv: Sequence[str]) -> Call:
+    """The call that the arguments ask for. Raises UsageError; SystemExit(0) after --help."""
+    kind, folders = _arguments(command, command.shown if {"-h", "--help"} & set(argv) else command.taken)
+    _check_names(command, kind, argv)
+    parsed = _parse(command, kind, argv)
+    names = [name for name in inspect.signature(command.call).parameters if name != "config"]
+    arguments = {name: _local(getattr(parsed, name)) if name in folders else getattr(parsed, name) for name in names}
+    configuration: dict[str, Any] = {}
+    if command.taken:
+        configuration = {"name": parsed.preset, "file": _local(parsed.config), "overrides": flags.given(parsed, command.taken)}
+    return Call(command, arguments, configuration)
+
+
+def _arguments(command: Command, sections: Sequence[str]) -> tuple[type, set[str]]:
+    """The class that tyro fills: the function's own arguments, --preset, --config and the knobs."""
+    hints = get_type_hints(command.call, include_extras=True)
+    fields: list[Any] = []
+    folders = set()
+    for name, parameter in inspect.signature(command.call).parameters.items():
+        if name == "config":
+            continue
+        positional = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        kind = hints[name]
+        if any(isinstance(mark, Folder) for mark in get_args(kind)):
+            folders.add(name)  # read as text, because Path takes a slash away from a URI
+            kind = Annotated[(str | None if parameter.default is None else str, *get_args(kind)[1:])]
+        kind = Annotated[kind, tyro.conf.Positional] if positional else kind
+        fields.append((name, kind) if parameter.default is inspect.Parameter.empty else (name, kind, parameter.default))
+    if command.taken:
+        base = f"the configuration in {command.folder.upper()}" if command.folder else "the defaults (preset tacotron2)"
+        help_preset = f"Sizes and settings to start from, over {base}: tacotron2, small or demo."
+        fields.append(("preset", Annotated[str, tyro.conf.arg(metavar="NAME", help=help_preset, help_behavior_hint="")], ""))
+        help_config = "YAML or JSON with some knobs (such as a study's best.yaml), over the preset."
+        fields.append(("config", Annotated[str | None, tyro.conf.arg(metavar="FILE", help=help_config, help_behavior_hint="")], None))
+    help_verbose = "Log details, and show where an error came from."
+    fields.append(("verbose", Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=help_verbose, help_behavior_hint="")], False))
+    fields += flags.fields(sections)
+    kind = dataclasses.make_dataclass(command.name, fields, kw_only=True)
+    hidden = [name for name in command.taken if name not in command.shown]
+    kind.__doc__ = inspect.cleandoc(command.call.__doc__ or "") + (f"\n\nAlso takes the knobs of: {', '.join(hidden)}." if hidden else "")
+    return kind, folders
+
+
+def _check_names(command: Command, kind: type, argv: Sequence[str]) -> None:
+    """Refuses an unknown option with the nearest known name. Raises UsageError."""
+    paths = [knob.path for name, section in flags.sections().items() if name in command.taken for knob in knobs_of(section, f"{name}.")]
+    known = [*(field.name for field in dataclasses.fields(kind) if field.name not in command.taken), *paths, "help"]
+    for token in argv:
+        name = token.split("=")[0].removeprefix("--").replace("-", "_")
+        if not token.startswith("--") or name in known:
+            continue
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        section = name.split(".")[0]
+        if section in Config.model_fields and section not in command.taken:
+            raise UsageError(f"{token.split('=')[0]}: `tts {command.name}` takes no knobs of section {section}; see tts {command.name} --help")
+        hint = f"did you mean --{close[0]}?" if close else f"see tts {command.name} --help"
+        raise UsageError(f"unknown option {token.split('=')[0]}; {hint}")
+
+
+def _parse(command: Command, kind: type, argv: Sequence[str]) -> Any:
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            return tyro.cli(kind, prog=f"tts {command.name}", args=list(argv), use_underscores=True)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UsageError(f"{_one_line(captured.getvalue())}; see tts {command.name} --help") from None
+
+
+def _one_line(box: str) -> str:
+    """The message inside the box that tyro draws around it."""
+    text = " ".join(re.sub(r"[╭╮╰╯│─]", " ", box).split())
+    text = re.split(r" For full helptext| Argument helptext", text)[0].rstrip(".")
+    text = re.sub(r"^(Required options|Missing argument|Value error|Parsing error|Invalid choice|Unrecognized options) ", "", text)
+    return re.sub(r"^Missing from [\w -]+: (\S+) .*", r"\1 is missing", text)
+
+
+def _local(text: str | None) -> Path | None:
+    if text is None:
+        return None
+    if re.match(r"[a-z][a-z0-9+.-]+://", text):
+        raise UsageError(f"{text}: only folders and files on this machine are supported so far; copy it here and name the copy")
+    return Path(text)
