@@ -4,7 +4,7 @@ Steps count from 1. A run that is stopped between any two steps and started agai
 of threads: dropout and batches are functions of the step (randomness.py, data/batches.py), all else is in the checkpoint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from tts.config import Config
@@ -17,7 +17,7 @@ from tts.training.session import Session
 from tts.training.validation import ValidationRecord
 
 
-def train(store: FeatureStore, config: Config, run: Path, *, progress: Progress, stop: StopFlag) -> Iterator[ValidationRecord]:
+def train(store: FeatureStore, config: Config, run: Path, *, progress: Progress, stop: StopFlag) -> Generator[ValidationRecord, None, None]:
     """Trains until `training.steps`, from the newest checkpoint in `run` if there is one; yields a record after each validation.
 
     A caller may leave the loop; the folder can be resumed. Nothing is done before the first record is asked for.
@@ -32,7 +32,7 @@ def train(store: FeatureStore, config: Config, run: Path, *, progress: Progress,
             yield from _records(session, task, stop)
 
 
-def _records(session: Session, task: Task, stop: StopFlag) -> Iterator[ValidationRecord]:
+def _records(session: Session, task: Task, stop: StopFlag) -> Generator[ValidationRecord, None, None]:
     while True:
         # First what the step just made left to do: a resumed run may have been stopped before its validation.
         if session.tally.step > 0:

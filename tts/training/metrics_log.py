@@ -29,11 +29,13 @@ class MetricsLog:
         """Raises CannotWriteError."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = json.dumps({"kind": kind, "step": step, **finite}, allow_nan=False).encode() + b"\n"
-        with reporting(self.path), self.path.open("ab") as file:
+        # Unbuffered: what a buffer still holds after a failed write would follow when the file is closed.
+        with reporting(self.path), self.path.open("ab", buffering=0) as file:
             length = file.tell()
             try:
-                file.write(line)
-                file.flush()
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[file.write(rest) :]
             except OSError:
                 file.truncate(length)
                 raise

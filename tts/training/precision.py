@@ -1,7 +1,7 @@
 """Device and number format of the forward and backward pass. Weights, Adam's state and losses are float32 in all of them.
 
 fp32 is the reference. bf16 needs a device that has it natively: emulated, it was 12 times slower than fp32 on a CPU with AVX2.
-fp16 goes with a gradient scaler, whose overflows are part of its work.
+fp16 needs CUDA, torch has no half-precision LSTM on a CPU; it goes with a gradient scaler, whose overflows are part of its work.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,9 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 def choose_precision(name: PrecisionName, device: torch.device) -> Precision:
-    """Raises UsageError for bf16 where the device would have to emulate it."""
+    """Raises UsageError for bf16 where the device would have to emulate it, and for fp16 without CUDA."""
+    if name == "fp16" and device.type != "cuda":
+        raise UsageError(f"training.precision is fp16, which needs CUDA, but the device is {device.type}; set --training.precision fp32")
     native = bf16_on_cuda() if device.type == "cuda" else bf16_on_cpu(torch.cpu.get_capabilities())
     if name == "bf16" and not native:
         raise UsageError(

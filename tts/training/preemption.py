@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class StopFlag:
-    """Whether, and by which signal, a run was asked to stop."""
+    """Whether, and by which signal, a run was asked to stop. False as long as it was not: a default is chosen by `is None`, not by `or`."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -38,7 +38,7 @@ class StopFlag:
 @contextmanager
 def listen(stop: StopFlag | None = None) -> Iterator[StopFlag]:
     """Lets SIGTERM and the first Ctrl-C set the flag while the block runs; a Ctrl-C after either interrupts at once. Main thread only."""
-    stop = stop or StopFlag()
+    stop = StopFlag() if stop is None else stop
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and stop:

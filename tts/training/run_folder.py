@@ -48,26 +48,29 @@ class RunState(BaseModel):
 
     state: State
     step: int
-    """Updates made or skipped so far, as of the last checkpoint."""
+    """Updates made or skipped when this was written."""
     fingerprint: str
     """Of the features."""
     language: str
     """Of the symbol table."""
-    totals: Totals = Totals()
-    tracking_run: str | None = None
-    """Id of the run in the tracking store."""
-    tracked_step: int = 0
-    """Last step whose measurements the tracking store has."""
+    totals: Totals
 
 
-@contextmanager
-def holding(run: Path) -> Iterator[None]:
-    """Creates the folder, or takes an existing run's, for this process alone. Raises UsageError, CannotWriteError."""
+def prepare_run(run: Path) -> None:
+    """Creates the folder, or makes sure that an existing one is not another stage's. Raises UsageError, CannotWriteError."""
     foreign = next((name for name in FOREIGN if (run / name).exists()), None)
     if foreign:
         raise UsageError(f"{run} holds {foreign}, so it is not a run folder; choose another folder for the run")
     prepare_folder(run)
-    with reporting(run), (run / ".lock").open("w") as lock:
+
+
+@contextmanager
+def holding(run: Path) -> Iterator[None]:
+    """Prepares the folder and keeps it for this process alone while the block runs. Raises UsageError, CannotWriteError."""
+    prepare_run(run)
+    with reporting(run):
+        lock = (run / ".lock").open("w")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

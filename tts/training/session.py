@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from tts.config import Config
 from tts.config.load import to_json
 from tts.data.batch import Batch
@@ -19,7 +21,7 @@ from tts.training.anomaly import Anomaly, write_anomaly
 from tts.training.checkpoint import Checkpoints, check_resumable
 from tts.training.metrics_log import MetricsLog
 from tts.training.precision import choose_device, choose_precision
-from tts.training.run_folder import RunState, State, Totals, clear_after, read_state, write_state
+from tts.training.run_folder import RunState, State, Totals, clear_after, write_state
 from tts.training.step import StepResult, new_learner, train_step
 from tts.training.validation import SNAPSHOT_UTTERANCES, ValidationRecord, snapshot_path, validate, write_snapshot
 
@@ -51,6 +53,7 @@ class Session:
         self._held_out = evaluation_batches(store, store.held_out, config.data, factor)
         self._pictured = store.held_out[:SNAPSHOT_UTTERANCES]
         self._learner = new_learner(config, symbols=len(store.symbol_table), mels=config.audio.mels, precision=precision)
+        self._learner.model.normalise_by(torch.from_numpy(store.mel_mean), torch.from_numpy(store.mel_deviation))
         self.tally = Tally()
         self._resume()
         self._saved_step = self.tally.step
@@ -137,12 +140,8 @@ class Session:
     def note(self, state: State) -> None:
         """Writes run.json. Raises CannotWriteError."""
         totals = Totals(skipped_updates=self.tally.skipped_updates, overflows=self.tally.overflows, seconds=round(self._seconds(), 3))
-        before = read_state(self.run)
-        fresh = RunState(
-            state=state, step=self.tally.step, fingerprint=self._store.fingerprint, language=self._store.config.text.language, totals=totals
-        )
-        tracked = {"tracking_run": before.tracking_run, "tracked_step": before.tracked_step} if before else {}
-        write_state(self.run, fresh.model_copy(update=tracked))
+        language = self._store.config.text.language
+        write_state(self.run, RunState(state=state, step=self.tally.step, fingerprint=self._store.fingerprint, language=language, totals=totals))
 
     @contextmanager
     def noting_the_end(self) -> Iterator[None]:

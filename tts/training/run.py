@@ -1,0 +1,143 @@
+"""A whole training run as a stage: open the features, train, record in the tracking store."""
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tts.config import Config
+from tts.config.load import flatten
+from tts.data.store import FeatureStore
+from tts.errors import DataError, TrainingDivergedError
+from tts.progress import Progress
+from tts.storage import write_text
+from tts.tracking import Run, Tracker
+from tts.training.checkpoint import Checkpoints, check_resumable
+from tts.training.loop import train
+from tts.training.metrics_log import read_metrics
+from tts.training.preemption import StopFlag
+from tts.training.run_folder import prepare_run, read_state
+from tts.training.validation import past_records
+
+logger = logging.getLogger(__name__)
+
+TRACKING = "tracking.json"
+"""In a run's folder: the id of its run in the tracking store, and the last step whose measurements are there."""
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a training run came to."""
+
+    steps: int
+    already_finished: bool
+    """Nothing was left to do."""
+    skipped_updates: int
+    seconds: float
+    """Over all attempts."""
+    best_step: int | None
+    """Of the checkpoint that load_model takes; None where no validation was finite."""
+    metrics: dict[str, float]
+    """Those of the validation at the best step, or else of the last one, that are finite."""
+    tracking_run: str
+    """Id in the tracking store."""
+
+
+def run_training(features: Path, run: Path, config: Config, *, tracker: Tracker, progress: Progress, stop: StopFlag) -> TrainSummary:
+    """Trains in `run` until `training.steps`, going on from what is there; a finished run returns at once.
+
+    Measurements reach the tracker after each validation. A run that is resumed goes on in the tracking run that it had.
+    Raises what `train` raises, DataError for damaged features, and ServiceUnavailableError.
+    """
+    store = FeatureStore.open(features)
+    store.check(config)
+    prepare_run(run)
+    if _is_finished(store, config, run):
+        logger.info("%s has made its %d steps already; set training.steps higher to go on", run, config.training.steps)
+        return _summary(run, already_finished=True)
+    with _tracking(run, config, store, tracker) as measurements:
+        for _ in train(store, config, run, progress=progress, stop=stop):
+            measurements.send()
+    return _summary(run, already_finished=False)
+
+
+def tracked_run(run: Path) -> tuple[str, int]:
+    """Id of the run in the tracking store, empty where there is none, and the last step that is recorded there. Raises DataError."""
+    try:
+        values = json.loads((run / TRACKING).read_text(encoding="utf-8"))
+        return str(values["run"]), int(values["step"])
+    except FileNotFoundError:
+        return "", 0
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{run / TRACKING} does not name a tracking run ({error}); remove it to record under a new one") from None
+
+
+class _Measurements:
+    """Sends the lines of metrics.jsonl that the tracking store does not have yet."""
+
+    def __init__(self, run: Path, tracked: Run, step: int) -> None:
+        self._run, self._tracked, self._step = run, tracked, step
+        self._note()
+
+    def send(self) -> None:
+        lines = [line for line in read_metrics(self._run / "metrics.jsonl") if line["step"] > self._step]
+        for line in lines:
+            kind, step = line.pop("kind"), line.pop("step")
+            self._tracked.metrics({f"{kind}/{name}": value for name, value in line.items()}, step)
+            self._step = step
+        self._note()
+
+    def _note(self) -> None:
+        write_text(self._run / TRACKING, json.dumps({"run": self._tracked.id, "step": self._step}) + "\n")
+
+
+@contextmanager
+def _tracking(run: Path, config: Config, store: FeatureStore, tracker: Tracker) -> Iterator[_Measurements]:
+    known, step = tracked_run(run)
+    if not Checkpoints(run).index().checkpoints:
+        step = 0  # the run starts over, maybe with another configuration: what was recorded of it no longer counts
+    with tracker.run(run.name, run_id=known or None) as tracked:
+        tracked.params(flatten(config))
+        tracked.tags({"fingerprint": store.fingerprint, "stage": "train"})
+        measurements = _Measurements(run, tracked, step)
+        try:
+            yield measurements
+        except TrainingDivergedError:
+            # How it went wrong is what one wants to see; on SIGTERM there is no time for it, and the next attempt sends it.
+            measurements.send()
+            raise
+        for name in ("config.json", "run.json", "metrics.jsonl"):
+            tracked.artefact(run / name)
+
+
+def _is_finished(store: FeatureStore, config: Config, run: Path) -> bool:
+    content = Checkpoints(run).newest(torch.device("cpu"))
+    if content is None:
+        return False
+    check_resumable(content, config, store.fingerprint, run)
+    state = read_state(run)
+    return state is not None and state.state == "finished" and content["step"] == config.training.steps
+
+
+def _summary(run: Path, *, already_finished: bool) -> TrainSummary:
+    state = read_state(run)
+    if state is None:
+        raise DataError(f"{run} has checkpoints but no run.json; train into another folder")
+    best = Checkpoints(run).index().best_entry
+    records = {record.step: record.metrics for record in past_records(run)}
+    best_step = best.step if best else None
+    metrics = records.get(best_step if best_step is not None else max(records, default=0), {})
+    return TrainSummary(
+        steps=state.step,
+        already_finished=already_finished,
+        skipped_updates=state.totals.skipped_updates,
+        seconds=state.totals.seconds,
+        best_step=best_step,
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        tracking_run=tracked_run(run)[0],
+    )
