@@ -49,6 +49,7 @@ class _Utterance:
     symbols: NDArray[np.int16]
     frames: int
     mel_sum_M: NDArray[np.float64]
+    mel_square_sum_M: NDArray[np.float64]
     measures: Measures
 
 
@@ -134,7 +135,8 @@ def _extract(clips: Sequence[Clip], folder: Path, config: Config, progress: Prog
 
 def _utterance(result: Extracted) -> _Utterance:
     symbols = np.array(result.encoded.symbols, dtype=np.int16)
-    return _Utterance(result.clip, symbols, len(result.mel), result.mel.sum(axis=0, dtype=np.float64), result.measures)
+    mel_TM = result.mel.astype(np.float64)
+    return _Utterance(result.clip, symbols, len(mel_TM), mel_TM.sum(axis=0), np.square(mel_TM).sum(axis=0), result.measures)
 
 
 def _write_held_out(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config) -> None:
@@ -165,6 +167,8 @@ def _write_index(folder: Path, utterances: Sequence[_Utterance], held_out: NDArr
 def _write_summary(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config, key: str) -> Summary:
     """Written last, because it knows the sizes of the other files."""
     frames = sum(utterance.frames for utterance in utterances)
+    mean_M = np.sum([utterance.mel_sum_M for utterance in utterances], axis=0) / frames
+    variance_M = np.sum([utterance.mel_square_sum_M for utterance in utterances], axis=0) / frames - mean_M**2
     summary = Summary(
         format=store.FORMAT,
         fingerprint=key,
@@ -174,7 +178,8 @@ def _write_summary(folder: Path, utterances: Sequence[_Utterance], held_out: NDA
         held_out=int(held_out.sum()),
         frames=frames,
         seconds=sum(utterance.measures.seconds for utterance in utterances),
-        mel_mean=(np.sum([utterance.mel_sum_M for utterance in utterances], axis=0) / frames).tolist(),
+        mel_mean=mean_M.tolist(),
+        mel_deviation=np.sqrt(np.maximum(variance_M, 0)).tolist(),
         files={str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()},
     )
     _write_json(folder / store.FEATURES, summary.model_dump())

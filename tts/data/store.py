@@ -8,7 +8,7 @@
 | `held_out/<id>.wav` | recordings of the held-out utterances, as analysed |
 | `config.json` | the configuration that it was prepared with |
 | `quality.json` | what was rejected, and why |
-| `features.json` | format, fingerprint, totals, sizes of the files, mean mel frame |
+| `features.json` | format, fingerprint, totals, sizes of the files, mean and deviation of the mel bands |
 
 Shape letters: U utterances, N symbols, T frames, M mels.
 """
@@ -56,6 +56,8 @@ class Summary(BaseModel):
     """Of the accepted utterances, silence at their ends cut."""
     mel_mean: list[float]
     """Mean frame over all accepted utterances."""
+    mel_deviation: list[float]
+    """Standard deviation of each mel band over the same frames."""
     files: dict[str, int]
     """Size of each other file in bytes: a store that was cut short is recognised without reading it."""
 
@@ -120,6 +122,11 @@ class FeatureStore:
             return dict(_json(self.folder / QUALITY))
         except (OSError, ValueError) as error:
             raise DataError(f"feature store {self.folder}: {QUALITY} is damaged ({error}); {_REMEDY}") from error
+
+    @property
+    def mel_deviation(self) -> NDArray[np.float32]:
+        """(M,) standard deviation of each band over all utterances."""
+        return np.array(self.summary.mel_deviation, dtype=np.float32)
 
     def mel(self, utterance: int) -> NDArray[np.float32]:
         """(T, M) read-only view into the memory map: nothing is read until it is used."""
