@@ -74,3 +74,16 @@ def features(corpus: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("features") / "store"
     prepare(corpus, folder, tiny, progress=Silent())
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(features: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `tiny` on `features`. Read only."""
+    from tts.data.store import FeatureStore
+    from tts.training.loop import train
+    from tts.training.preemption import StopFlag
+
+    folder = tmp_path_factory.mktemp("runs") / "voice"
+    for _ in train(FeatureStore.open(features), tiny, folder, progress=Silent(), stop=StopFlag()):
+        pass
+    return folder

@@ -139,7 +139,7 @@ def _limits(axes: Axes, chart: Chart, values: Sequence[float]) -> None:
 def _caption(chart: Chart, present: list[tuple[Line, Series]]) -> str:
     newest = ", ".join(f"{entry.label} {show(series.last(entry.column))}" for entry, series in present)
     missing = sum(not math.isfinite(value) for entry, series in present for value in series.columns[entry.column])
-    gaps = f" {missing} values were not finite and are not drawn." if missing else ""
+    gaps = f" Not finite, and so not drawn: {missing} values." if missing else ""
     return f"At the end: {newest}.{gaps}{' ' + chart.note if missing and chart.note else ''}"
 
 

@@ -22,7 +22,10 @@ INK = "#010203"
 """Stands for the page's text colour, in light and in dark; nothing else is drawn in it."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe & Ito's palette, told apart with any colour vision; in the order blue, vermilion, green, purple, orange, sky."""
+"""Okabe & Ito's palette, told apart with any colour vision; in the order blue, vermilion, green, purple, orange, sky.
+
+The page's style sheet may lighten them (--colour-0 and so on), as it does on a dark background.
+"""
 
 THIRD, HALF, WHOLE = (4.4, 2.9), (6.6, 3.0), (13.2, 3.2)
 """Sizes in inches of pictures that share a row of the page with two others, with one, or with none: their text then comes out alike."""
@@ -96,6 +99,8 @@ def _inline(document: str, label: str) -> Markup:
     opening, rest = element.split(">", 1)
     opening = re.sub(r'\s(width|height)="[^"]*"', "", opening)
     rest = re.sub(r"\s*<metadata>.*?</metadata>", "", rest, flags=re.DOTALL).replace(INK, "currentColor")
+    for number, colour in enumerate(COLOURS):
+        rest = rest.replace(f": {colour}", f": var(--colour-{number}, {colour})")
     return Markup(f'{opening} role="img" aria-label="{escape(label)}">{rest}')  # noqa: S704  matplotlib wrote it, the label is escaped
 
 

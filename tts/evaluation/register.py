@@ -19,12 +19,12 @@ COMPARED = "mel_cepstral_distortion"
 """The metric by which voices are compared; lower is better."""
 
 
-def register(run: Path, evaluation: Path, tracker: Tracker, config: Config) -> Registration:
+def register(run: Path, evaluation: Path, tracker: Tracker, config: Config, *, out: Path | None = None) -> Registration:
     """Registers the checkpoint that `evaluation` (what `evaluate` wrote) judged, under `tracking.registered_model`.
 
-    Registered, and left in `evaluation/model`, is a folder that `tts synthesize` takes as a run: the weights without the optimiser,
-    `config.json`, `symbols.json` and `evaluation.json`. The run's tracking run, or a new one, gets metrics and report.
-    Writes `registration.json` beside the evaluation; registering the same again changes nothing.
+    Registered, and left in `out/model`, is a folder that `tts synthesize` takes as a run: the weights without the optimiser, `config.json`,
+    `symbols.json` and `evaluation.json`. `out/registration.json` says what came of it. `out` is `evaluation` unless it is given.
+    The run's tracking run, or a new one, gets metrics and report. Registering the same again changes nothing.
 
     Raises DataError (no evaluation, no checkpoint), UsageError (the evaluation is of another checkpoint), CannotWriteError,
     ServiceUnavailableError.
@@ -37,7 +37,7 @@ def register(run: Path, evaluation: Path, tracker: Tracker, config: Config) -> R
             f"on features {voice.fingerprint}; run `tts evaluate` again"
         )
     metrics = {name: strict_json.from_json(value) for name, value in document["metrics"].items()}
-    model = evaluation / "model"
+    model = (out or evaluation) / "model"
     _export(voice, document, model)
     with tracker.run(run.resolve().name, run_id=tracked_run(run)[0] or None) as tracked:
         tracked.metrics({f"evaluation/{name}": value for name, value in metrics.items()}, voice.step)
@@ -52,7 +52,7 @@ def register(run: Path, evaluation: Path, tracker: Tracker, config: Config) -> R
             fingerprint=voice.fingerprint,
             passed=bool(document["passed"]),
         )
-    write_text(evaluation / "registration.json", strict_json.to_json(asdict(registration)))
+    write_text((out or evaluation) / "registration.json", strict_json.to_json(asdict(registration)))
     return registration
 
 

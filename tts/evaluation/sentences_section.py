@@ -46,7 +46,7 @@ def listening_section(samples: Sequence[Sample], config: Config) -> Section:
 
 def sentences_section(samples: Sequence[Sample]) -> Section:
     """A row for each sentence."""
-    columns = ("clip", "text", "seconds", "recorded", "ended by", "distortion, dB", "diagonality", "coverage", "reading")
+    columns = ("clip", "text", "spoken, s", "recorded, s", "ended by", "distortion, dB", "diagonality", "coverage", "reading")
     rows = tuple(_row(sample.judged) for sample in samples)
     intro = "Every sentence of this evaluation. Distortion is measured between spectrograms along the best time warping, without the vocoder."
     return Section("sentences", "All sentences", intro, (Table(columns, rows, frozenset(columns) - {"clip", "text", "ended by", "reading"}),))
@@ -121,5 +121,5 @@ def _facts(judged: Judged) -> tuple[Fact, ...]:
 def _reading(attention: dict[str, float]) -> str:
     if not np.isfinite(attention["skips"]):
         return "the alignment is no attention"
-    jumps = [f"{attention[name]:.0f} {name}" for name in ("repetitions", "skips")]
+    jumps = [f"{attention[name]:.0f} {name if attention[name] != 1 else name[:-1]}" for name in ("repetitions", "skips")]
     return ", ".join([*jumps, "end reached" if attention["end_reached"] else "end not reached"])
