@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tts.config import Config
 from tts.config.load import override
@@ -42,6 +43,10 @@ TINY = {
     "synthesis.griffin_lim_iterations": 4,
     "tracking.backend": "none",
 }
+
+# The same examples in every run, and none fails because the machine is busy.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)
