@@ -16,7 +16,7 @@ from tts.data.store import FeatureStore
 from tts.errors import UsageError
 
 Indices = Sequence[int] | NDArray[np.int64]
-LENGTH_JITTER = 0.1
+LENGTH_JITTER = 0.05
 """Lengths are blurred by up to this share before sorting, so that neighbours change from epoch to epoch."""
 
 

@@ -5,10 +5,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from tts.data.parallel import in_order
 from tts.errors import DataError
 
 METADATA = "metadata.csv"
@@ -49,8 +50,8 @@ def read_corpus(path: Path) -> list[Clip]:
 def corpus_digest(path: Path, clips: Sequence[Clip]) -> str:
     """Hash of the metadata and of every recording's bytes, so that the same corpus elsewhere is recognised."""
     digest = hashlib.sha256((path / METADATA).read_bytes())
-    with ThreadPoolExecutor() as pool:
-        for clip, content in zip(clips, pool.map(_content_digest, [clip.audio for clip in clips]), strict=True):
+    with closing(in_order(_content_digest, [clip.audio for clip in clips])) as contents:
+        for clip, content in zip(clips, contents, strict=True):
             digest.update(f"{clip.id}:{content}\n".encode())
     return digest.hexdigest()
 

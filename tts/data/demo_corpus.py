@@ -51,7 +51,7 @@ def write_demo_corpus(folder: Path, *, language: str, utterances: int, seed: int
     """
     rows = _rows(language, utterances, seed)
     origin = {"language": language, "utterances": utterances, "seed": seed, "words_per_minute": WORDS_PER_MINUTE, "rows": rows}
-    made = _already_made(folder, origin)
+    made = _already_made(folder, origin, rows)
     if made is not None:
         return made
     seconds = 0.0
@@ -85,17 +85,20 @@ def _rows(language: str, utterances: int, seed: int) -> list[list[str]]:
     return [[f"{language}-{line + 1:04d}", texts[line], normalise(texts[line], language)] for line in chosen]
 
 
-def _already_made(folder: Path, origin: dict[str, object]) -> DemoSummary | None:
+def _already_made(folder: Path, origin: dict[str, object], rows: list[list[str]]) -> DemoSummary | None:
     if folder.is_file():
         raise CannotWriteError(f"cannot write {folder}: a file is in the way; choose another folder")
     if not folder.exists() or not any(folder.iterdir()):
         return None
     if not (folder / ORIGIN).is_file():
         raise UsageError(f"{folder} holds files that are not a demo corpus; choose another folder, nothing there was touched")
-    before = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
-    complete = all((folder / WAVS / f"{row[0]}.wav").is_file() for row in before["rows"])
-    if complete and before == origin | {"seconds": before["seconds"]}:
-        return DemoSummary(len(before["rows"]), before["seconds"], reused=True)
+    try:
+        before = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    complete = all((folder / WAVS / f"{name}.wav").is_file() for name, _, _ in rows)
+    if complete and (folder / METADATA).is_file() and before == origin | {"seconds": before.get("seconds")}:
+        return DemoSummary(len(rows), before["seconds"], reused=True)
     return None
 
 

@@ -1,12 +1,10 @@
 """Clips into features, several at a time."""
 
 import hashlib
-import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from tts.audio.silence import trim
 from tts.audio.wav import read_wav
 from tts.config import Config
 from tts.data.corpus import Clip
+from tts.data.parallel import in_order
 from tts.data.quality import Measures, Rejection, check_clip
 from tts.errors import DataError
 from tts.text import Encoded, text_to_symbols
@@ -67,25 +66,14 @@ def extract(clip: Clip, config: Config) -> Extracted | Rejection:
     return Extracted(clip, encoded, mel, measures)
 
 
-def extract_all(clips: Sequence[Clip], config: Config) -> Iterator[Extracted | Rejection]:
-    """Extracts on every core that this process may use, in the order of the clips, with few clips in memory.
+def extract_all(clips: Sequence[Clip], config: Config) -> Generator[Extracted | Rejection, None, None]:
+    """Extracts on every core, in the order of the clips.
 
-    Threads, not processes: decoding, resampling and analysis run outside Python's lock, nothing is copied between
-    processes, and an interrupt reaches the one process that there is.
+    On threads: decoding, resampling and analysis run outside Python's lock, nothing is copied between processes, and an interrupt reaches the
+    one process that there is.
     """
-    workers = _cores()
-    under_way: deque[Future[Extracted | Rejection]] = deque()
-    with _one_torch_thread(), ThreadPoolExecutor(workers) as pool:
-        try:
-            for clip in clips:
-                under_way.append(pool.submit(extract, clip, config))
-                if len(under_way) >= 4 * workers:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
+    with _one_torch_thread():
+        yield from in_order(partial(extract, config=config), clips)
 
 
 @contextmanager
@@ -97,7 +85,3 @@ def _one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

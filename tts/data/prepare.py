@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,8 +115,9 @@ def _extract(clips: Sequence[Clip], folder: Path, config: Config, progress: Prog
     """Writes the mels of the clips that pass quality control; returns those clips, and the rejections in the order of the corpus."""
     utterances: list[_Utterance] = []
     rejections: list[Rejection] = []
-    with MelFile(folder / store.MELS, config.audio.mels) as mels, progress.task("prepare", len(clips)) as task:
-        for result in extract_all(clips, config):
+    extracted = closing(extract_all(clips, config))
+    with MelFile(folder / store.MELS, config.audio.mels) as mels, progress.task("prepare", len(clips)) as task, extracted as results:
+        for result in results:
             if isinstance(result, Extracted):
                 mels.append(result.mel)
                 utterances.append(_utterance(result))

@@ -6,7 +6,7 @@ Pure functions of measures; reading the clips is extraction's work.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ def report(accepted: Sequence[Measures], rejections: Sequence[Rejection]) -> dic
         "accepted": len(accepted),
         "rejected": [asdict(rejection) for rejection in rejections],
         "counts": {
-            **Counter(rejection.reason for rejection in rejections),
+            **{reason: sum(rejection.reason == reason for rejection in rejections) for reason in get_args(Reason)},
             "resampled": sum(clip.resampled for clip in accepted),
             "mixed_down": sum(clip.mixed_down for clip in accepted),
             "dropped_characters": sum(clip.dropped_characters for clip in accepted),

@@ -62,7 +62,7 @@ class Summary(BaseModel):
     """Size of each other file in bytes: a store that was cut short is recognised without reading it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureStore:
     """An opened store. Utterances are addressed by their number, 0 to U-1."""
 
