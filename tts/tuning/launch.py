@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -39,8 +40,9 @@ class Ended:
     """Its last lines."""
 
     def __str__(self) -> str:
-        how = f"exit code {self.code}" if self.code >= 0 else f"killed by signal {-self.code}"
-        return f"{self.worker} ended with {how}" + (f": {self.log.splitlines()[-1]}" if self.log else "")
+        if self.code < 0:
+            return f"{self.worker} was killed by {signal.Signals(-self.code).name}"
+        return f"{self.worker} ended with exit code {self.code}" + (f": {self.log.splitlines()[-1]}" if self.log else "")
 
 
 @dataclass(frozen=True)

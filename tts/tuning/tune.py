@@ -99,7 +99,7 @@ def tune(
         with tracker.run(name, run_id=_tracked(study)) as parent:
             parent.params({"study": name, "features": store.fingerprint, **config.tuning.model_dump(mode="json")})
             write_text(study / TRACKING, json.dumps({"run": parent.id, "folder": str((tracking_folder or study).resolve())}) + "\n")
-            _run(opened, launcher, Task(features, url, name), config.tuning.workers, progress, stop or StopFlag())
+            _run(opened, launcher, Task(features, url, name), config.tuning.workers, progress, StopFlag() if stop is None else stop)
             results = _write(opened, study)
             parent.artefact(study / "study.html")
             parent.tags({f"trials.{state}": str(number) for state, number in results.counts.items()})

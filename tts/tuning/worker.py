@@ -56,6 +56,8 @@ def work(features: Path, *, storage: str, name: str, stop: StopFlag) -> int:
                 return finished
             else:
                 time.sleep(IDLE_SECONDS)
+    if is_spent(study):
+        return finished
     raise stopped(stop, f"worker of study {name!r} stopped after {finished} trials; the same command goes on")
 
 

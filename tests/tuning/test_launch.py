@@ -1,0 +1,44 @@
+import psutil
+import pytest
+
+from tts.errors import CannotWriteError, DataError
+from tts.tuning.launch import Ended, LocalLauncher, Task, Workers
+
+
+def test_a_worker_that_ends_is_noticed_with_its_exit_code_and_last_words(tmp_path, until):
+    launcher = LocalLauncher(tmp_path / "workers")
+    launcher.start(Task(tmp_path / "features", f"sqlite:///{tmp_path}/study.db", "voices"), 1)
+    assert launcher.poll() == Workers(1, ())
+
+    workers = until(lambda: (now := launcher.poll()).alive == 0 and now)
+
+    (ended,) = workers.ended
+    assert (ended.worker, ended.code) == ("worker 0", DataError.exit_code)
+    assert f"study database {tmp_path}/study.db does not exist" in str(ended)
+    launcher.stop()
+    launcher.stop()
+
+
+def test_a_worker_is_asked_to_stop_and_its_database_is_in_no_argument_or_environment(tmp_path):
+    launcher = LocalLauncher(tmp_path / "workers")
+    launcher.start(Task(tmp_path, "postgresql://tuner:secret@127.0.0.1:1/studies", "voices"), 1)
+    (process,) = [child for child in psutil.Process().children() if "tts.tuning" in child.cmdline()]
+
+    shown = " ".join(process.cmdline()) + str(process.environ())
+    launcher.stop()
+
+    assert "secret" not in shown
+    assert not process.is_running()
+    assert "secret" not in (tmp_path / "workers" / "0.log").read_text()
+
+
+def test_a_folder_that_cannot_hold_logs_is_named(tmp_path):
+    (tmp_path / "workers").write_text("")
+
+    with pytest.raises(CannotWriteError, match="a file is in the way"):
+        LocalLauncher(tmp_path / "workers").start(Task(tmp_path, "sqlite:///x", "voices"), 1)
+
+
+def test_how_a_worker_ended_is_one_line():
+    assert str(Ended("worker 1", -9, "")) == "worker 1 was killed by SIGKILL"
+    assert str(Ended("worker 1", 65, "first\nlast")) == "worker 1 ended with exit code 65: last"

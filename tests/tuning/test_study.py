@@ -1,0 +1,88 @@
+import re
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tts.config.load import override
+from tts.errors import DataError, UsageError
+from tts.tuning.space import default_params, search_space
+from tts.tuning.storage import create_tables, open_storage, storage_url
+from tts.tuning.study import Plan, create_study, open_study
+
+
+def test_a_new_study_waits_with_the_configurations_own_values(make_study, base):
+    study = make_study()
+
+    (trial,) = study.trials.trials
+    assert trial.state == TrialState.WAITING
+    assert trial.system_attrs["fixed_params"] == default_params(base, search_space(base.tuning.knobs))
+    assert study.plan.config == base
+
+
+def test_creating_it_again_opens_and_extends_it(make_study, base):
+    study = make_study()
+
+    again = make_study(trials=7)
+
+    assert len(again.trials.trials) == 1
+    assert study.plan.config.tuning.trials == 7
+    assert open_study(study.url, "voices").plan == again.plan
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"optimiser.beta1": 0.8}, "optimiser.beta1 is 0.8, the study's is 0.9"),
+        ({"tuning.steps": 8}, "tuning.steps is 8, the study's is 6"),
+        ({"tuning.knobs": ["optimiser.learning_rate"]}, 'tuning.knobs is ["optimiser.learning_rate"], the study\'s is ["optimiser.learning_rate"'),
+        ({"tuning.objective": [{"metric": "loss"}]}, "tuning.objective is"),
+    ],
+)
+def test_a_study_whose_trials_would_not_be_comparable_is_refused(make_study, base, tmp_path, knobs, message):
+    study = make_study()
+    plan = Plan.of(override(base, knobs), study.plan.features, study.plan.folder)
+
+    with pytest.raises(UsageError, match=re.escape(message)):
+        create_study(study.url, "voices", plan)
+    assert open_study(study.url, "voices").plan.config == base
+
+
+def test_other_features_or_ranges_are_refused(make_study, base):
+    study = make_study()
+    known = study.plan
+    ranges = {**known.space, "model.prenet_dropout": known.space["model.prenet_dropout"].replace("0.7", "0.9")}
+
+    with pytest.raises(UsageError, match=f"the features' fingerprint is 0123, the study's is {known.features}"):
+        create_study(study.url, "voices", known.model_copy(update={"features": "0123"}))
+    with pytest.raises(UsageError, match=re.escape("the search range of model.prenet_dropout is")):
+        create_study(study.url, "voices", known.model_copy(update={"space": ranges}))
+
+
+def test_what_does_not_decide_a_trial_may_change(make_study, base):
+    study = make_study()
+    free = {"tuning.workers": 5, "tuning.sampler": "random", "tuning.seed": 9, "evaluation.sentences": 1, "training.threads": 3}
+    free["optimiser.learning_rate"] = 1e-3  # searched: only the first trial depends on it
+
+    create_study(study.url, "voices", Plan.of(override(base, free), study.plan.features, study.plan.folder))
+
+    assert study.plan.config.tuning.workers == 5
+
+
+def test_a_study_of_another_program_is_refused(base, tmp_path):
+    url = storage_url(tmp_path, None)
+    create_tables(url)
+    theirs = optuna.create_study(storage=open_storage(url), study_name="voices")
+    theirs.tell(theirs.ask(), 1.0)
+
+    with pytest.raises(UsageError, match="was not made by `tts tune`"):
+        create_study(url, "voices", Plan.of(base, "0123", tmp_path))
+    with pytest.raises(DataError, match="was not made by `tts tune`"):
+        open_study(url, "voices")
+
+
+def test_a_worker_is_told_which_studies_there_are(make_study):
+    study = make_study()
+
+    with pytest.raises(DataError, match=re.escape("study 'voice' is not in") + ".*" + re.escape("(there: voices)")):
+        open_study(study.url, "voice")

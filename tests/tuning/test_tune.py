@@ -1,0 +1,215 @@
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+import yaml
+
+from tts.config.load import flatten, override, read_config, to_json
+from tts.errors import DataError, TrainingDivergedError, UsageError
+from tts.progress import Silent
+from tts.tracking import NoTracker
+from tts.training.preemption import StopFlag
+from tts.tuning.launch import Ended, Workers
+from tts.tuning.storage import storage_url
+from tts.tuning.study import open_study
+from tts.tuning.tune import tune
+from tts.tuning.worker import work
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tts.config.load import read_config
+from tts.errors import TtsError
+from tts.progress import Silent
+from tts.tracking import NoTracker
+from tts.training.preemption import listen
+from tts.tuning.storage import storage_url
+from tts.tuning.study import open_study
+from tts.tuning.tune import tune
+
+features, folder, config = map(Path, sys.argv[1:])
+with listen() as stop:
+    try:
+        tune(features, folder, read_config(config), storage=None, name="voices", tracker=NoTracker(), progress=Silent(), stop=stop)
+    except TtsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+class InThisProcess:
+    """A launcher whose only worker runs to its end at once: real trials, without loading torch into one more process."""
+
+    def __init__(self):
+        self.ended = ()
+
+    def start(self, task, workers):
+        work(task.features, storage=task.storage, name=task.name, stop=StopFlag())
+        self.ended = (Ended("worker 0", 0, ""),)
+
+    def poll(self):
+        return Workers(0, self.ended)
+
+    def stop(self):
+        pass
+
+
+def run(features, folder, config, **named):
+    return tune(features, folder, config, storage=None, name="voices", tracker=NoTracker(), progress=Silent(), launcher=InThisProcess(), **named)
+
+
+def alive(processes):
+    """Those that have not ended. One that only waits for its new parent to fetch its exit code has."""
+    return [process for process in processes if process.is_running() and status(process) != psutil.STATUS_ZOMBIE]
+
+
+def status(process):
+    try:
+        return process.status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_ZOMBIE
+
+
+def budget(config, trials, **knobs):
+    return override(config, {"tuning.trials": trials, **{f"tuning.{name}": value for name, value in knobs.items()}})
+
+
+def test_a_study_leaves_its_results_says_when_it_is_done_and_can_be_extended(features, base, tmp_path):
+    folder = tmp_path / "study"
+
+    first = run(features, folder, budget(base, 2))
+    files = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+    again = run(features, folder, budget(base, 2))
+
+    assert first.ran
+    assert not again.ran
+    assert again.params == first.params
+    assert {name: (folder / name).stat().st_mtime_ns for name in files if name.endswith(("json", "html", "csv", "yaml"))}.items() >= {
+        (name, files[name]) for name in ("study.json", "study.html", "trials.csv", "best.yaml")
+    }
+    assert sum(first.counts.values()) == 2
+
+    extended = run(features, folder, budget(base, 3))
+
+    assert extended.ran
+    assert sum(extended.counts.values()) == 3
+    assert extended.value <= first.value
+    study = json.loads((folder / "study.json").read_text())
+    assert study["best"]["number"] == extended.best
+    assert [trial["number"] for trial in study["trials"]] == [0, 1, 2]
+    assert len((folder / "trials.csv").read_text().splitlines()) == 4
+
+
+def test_the_best_configuration_is_a_file_for_training(features, base, tmp_path):
+    summary = run(features, tmp_path / "study", budget(base, 2))
+
+    values = yaml.safe_load(summary.best_file.read_text())
+    config = read_config(summary.best_file, base)
+
+    assert {f"{section}.{name}" for section, knobs in values.items() for name in knobs} == set(base.tuning.knobs)
+    assert {name: flatten(config)[name] for name in base.tuning.knobs} == summary.params
+
+
+def test_a_study_in_which_no_trial_completes_says_why(features, base, tmp_path):
+    damaged = tmp_path / "features"
+    shutil.copytree(features, damaged)
+    content = (damaged / "mels.npy").read_bytes()
+    header = len(content) - base.audio.mels * 4 * json.loads((damaged / "features.json").read_text())["frames"]
+    (damaged / "mels.npy").write_bytes(content[:header] + b"\xff" * (len(content) - header))  # every float is NaN
+
+    with pytest.raises(TrainingDivergedError, match=re.escape("no trial of study 'voices' completed (2 x metric mel_loss is nan)")):
+        run(damaged, tmp_path / "study", budget(base, 2))
+
+    assert not (tmp_path / "study" / "best.yaml").exists()
+    assert [trial["state"] for trial in json.loads((tmp_path / "study" / "study.json").read_text())["trials"]] == ["fail", "fail"]
+    assert "metric mel_loss is nan" in (tmp_path / "study" / "study.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"tuning.objective": [{"metric": "val_loss"}]}, "'val_loss' is not a validation metric"),
+        ({"tuning.knobs": ["optimiser.lr"]}, "'optimiser.lr' is not a knob"),
+        ({"optimiser.warmup_steps": 2000}, "optimiser.warmup_steps is 2000, outside its search range"),
+        ({"tuning.pruner_min_reports": 9}, "judges a trial first at step 18"),
+        ({"audio.mels": 40}, "audio.mels is 40"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_is_made(features, base, tmp_path, knobs, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        run(features, tmp_path / "study", override(base, knobs))
+    assert not (tmp_path / "study" / "study.db").exists()
+
+
+def test_workers_that_all_end_early_are_reported_with_their_reason(features, base, tmp_path):
+    class Broken(InThisProcess):
+        def start(self, task, workers):
+            self.ended = tuple(Ended(f"worker {number}", 65, "trial 0\nfeature store is damaged") for number in range(2))
+
+    with pytest.raises(
+        DataError, match=re.escape("no worker left after 0 finished trials (worker 0 ended with exit code 65: feature store is damaged;")
+    ):
+        tune(features, tmp_path / "study", base, storage=None, name="voices", tracker=NoTracker(), progress=Silent(), launcher=Broken())
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_by_ctrl_c_by_a_killed_tune_or_by_a_killed_worker(features, base, tmp_path, until):
+    folder, config = tmp_path / "study", tmp_path / "config.json"
+    config.write_text(to_json(budget(base, 3, steps=12, validation_interval=3, workers=2, pruner="none")))
+
+    def start():
+        return subprocess.Popen([sys.executable, "-c", PROGRAM, str(features), str(folder), str(config)], stderr=subprocess.PIPE, text=True)
+
+    def trials():
+        return study.trials.get_trials(deepcopy=False)
+
+    def reported(number):
+        """A trial under way that has reported, in a process, at least `number` reports over all trials."""
+        return sum(len(trial.intermediate_values) for trial in trials()) >= number and any(trial.state.name == "RUNNING" for trial in trials())
+
+    def family(process):
+        return psutil.Process(process.pid).children(recursive=True)
+
+    interrupted = start()
+    until((folder / "tracking.json").exists)
+    study = open_study(storage_url(folder, None), "voices")
+    until(lambda: reported(1))
+    processes = family(interrupted)
+    interrupted.send_signal(signal.SIGINT)
+    _, errors = interrupted.communicate()
+    assert (interrupted.returncode, errors) == (130, "")
+    until(lambda: not alive(processes))
+    assert {trial.state.name for trial in trials()} <= {"WAITING", "COMPLETE"}
+    before = sum(len(trial.intermediate_values) for trial in trials())
+
+    killed = start()
+    until(lambda: reported(before + 1))
+    processes = family(killed)
+    killed.kill()
+    killed.communicate()
+    until(lambda: not alive(processes))
+    before = sum(len(trial.intermediate_values) for trial in trials())
+
+    last = start()
+    until(lambda: reported(before + 1))
+    workers = [process for process in psutil.Process(last.pid).children() if "tts.tuning" in process.cmdline()]
+    assert len(workers) == 2
+    os.kill(workers[0].pid, signal.SIGKILL)
+    _, errors = last.communicate()
+
+    assert (last.returncode, errors) == (0, "worker 0 was killed by SIGKILL; its trial waits for another worker\n")
+    finished = trials()
+    assert [trial.state.name for trial in finished] == ["COMPLETE"] * 3
+    assert [list(trial.intermediate_values) for trial in finished] == [[3, 6, 9, 12]] * 3
+    assert any("handed back at its checkpoint" in trial.user_attrs.get("interruptions", []) for trial in finished)
+    for trial in finished:
+        lines = [json.loads(line) for line in (folder / "trials" / str(trial.number) / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 13))

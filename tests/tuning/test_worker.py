@@ -1,0 +1,177 @@
+import json
+import math
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tts.config import TrackingConfig
+from tts.errors import DataError, PreemptedError, UsageError
+from tts.training.preemption import StopFlag
+from tts.training.run_folder import read_state
+from tts.tuning.results import record
+from tts.tuning.worker import work
+
+
+def enqueue(study, **values):
+    """Lets a trial with these values wait; names without their section."""
+    params = {
+        **study.trials.trials[0].system_attrs["fixed_params"],
+        **{name: values[name.split(".")[1]] for name in study.plan.space if name.split(".")[1] in values},
+    }
+    study.trials.add_trial(optuna.create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": params}))
+
+
+def test_the_budget_is_spent_on_real_trainings_and_the_best_is_the_lowest(make_study, base, features):
+    study = make_study(trials=3)
+
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()) == 3
+
+    trials = study.trials.trials
+    assert trials[0].params["optimiser.learning_rate"] == base.optimiser.learning_rate
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    results = record(study)
+    assert results.best.value == min(trial.value for trial in trials if trial.state == TrialState.COMPLETE)
+    for trial in results.trials:
+        last = trial.intermediate[-1]
+        expected = trial.metrics["mel_loss"] + trial.metrics["gate_loss"] - trial.metrics["attention_diagonality"]
+        assert last[1] == pytest.approx(expected, rel=1e-12)
+        if trial.state == "complete":
+            assert last == (6, trial.value)
+            assert json.loads((study.plan.folder / "trials" / str(trial.number) / "config.json").read_text())["training"]["steps"] == 6
+    assert list((study.plan.folder / ".locks").glob("worker-*")) == []
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()) == 0
+
+
+def test_a_trial_that_learns_nothing_is_pruned_where_the_configuration_says(make_study, features):
+    study = make_study(trials=2)
+    enqueue(study, learning_rate=1e-4, warmup_steps=1000)
+
+    work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    first, second = study.trials.trials
+    assert first.state == TrialState.COMPLETE
+    assert second.state == TrialState.PRUNED
+    assert list(second.intermediate_values) == [2, 4]
+    assert second.intermediate_values[4] > first.intermediate_values[4]
+    state = read_state(study.plan.folder / "trials" / "1")
+    assert (state.state, state.step) == ("stopped", 4)
+
+
+def test_a_metric_that_is_not_finite_fails_the_trial_which_is_never_the_best(make_study, features, tmp_path):
+    damaged = tmp_path / "features"
+    shutil.copytree(features, damaged)
+    study = make_study(trials=1, sampler="random")
+    mels = np.load(damaged / "mels.npy", mmap_mode="r+")
+    healthy = mels.copy()
+    mels[:] = math.nan
+    mels.flush()
+
+    work(damaged, storage=study.url, name="voices", stop=StopFlag())
+    mels[:] = healthy
+    mels.flush()
+    make_study(trials=2, sampler="random")
+    work(damaged, storage=study.url, name="voices", stop=StopFlag())
+
+    failed, completed = record(study).trials
+    assert (failed.state, failed.value) == ("fail", None)
+    assert failed.reason == "metric mel_loss is nan"
+    assert failed.metrics["mel_loss"] is None
+    assert completed.state == "complete"
+    assert record(study).best.number == 1
+
+
+def test_a_killed_process_costs_its_trial_and_no_more(make_study, features, caplog):
+    study = make_study(trials=2)
+    caplog.set_level("INFO")
+
+    class KillsTheFirst(StopFlag):
+        """Kills the child of the first trial once it has reported; the flag itself stays unset."""
+
+        def __bool__(self):
+            if study.trials.trials[0].intermediate_values and study.trials.trials[0].state == TrialState.RUNNING:
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid, signal.SIGKILL)
+            return False
+
+    work(features, storage=study.url, name="voices", stop=KillsTheFirst())
+
+    first, second = study.trials.trials
+    assert first.state == TrialState.FAIL
+    assert first.user_attrs["reason"] == "its process was killed by SIGKILL (out of memory?)"
+    assert second.state == TrialState.COMPLETE
+
+
+def test_a_stopped_worker_hands_its_trial_back_and_the_next_one_ends_it(make_study, features):
+    whole, study = make_study("whole", trials=1), make_study(trials=1)
+
+    class StopsAfterAReport(StopFlag):
+        def __bool__(self):
+            if study.trials.trials[0].intermediate_values:
+                self.set()
+            return super().__bool__()
+
+    work(features, storage=whole.url, name="voices", stop=StopFlag())
+    with pytest.raises(PreemptedError, match="worker of study 'voices' stopped after 0 trials"):
+        work(features, storage=study.url, name="voices", stop=StopsAfterAReport())
+    waiting = study.trials.trials[0]
+    work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    assert waiting.state == TrialState.WAITING
+    assert waiting.user_attrs["interruptions"] == ["handed back at its checkpoint"]
+    (trial,) = study.trials.trials
+    assert trial.state == TrialState.COMPLETE
+    assert trial.value == whole.trials.trials[0].value
+    assert trial.intermediate_values == whole.trials.trials[0].intermediate_values
+
+
+def test_a_worker_with_other_features_is_refused(make_study, features, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(features, other)
+    summary = json.loads((other / "features.json").read_text())
+    (other / "features.json").write_text(json.dumps({**summary, "fingerprint": "feedfacefeedface"}))
+    study = make_study()
+
+    with pytest.raises(UsageError, match=re.escape(f"{other} holds feedfacefeedface")):
+        work(other, storage=study.url, name="voices", stop=StopFlag())
+
+
+def test_broken_surroundings_end_the_worker_and_leave_the_trial_to_the_next(make_study, features):
+    study = make_study(trials=1)
+    checkpoints = study.plan.folder / "trials" / "0" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "index.json").write_text("{")
+
+    with pytest.raises(DataError, match=re.escape("index.json is damaged")):
+        work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    (trial,) = study.trials.trials
+    assert trial.state == TrialState.WAITING
+    assert "index.json is damaged" in trial.user_attrs["interruptions"][0]
+
+
+def test_each_trial_is_a_run_below_the_studys(base, make_study, features):
+    study = make_study(trials=2, pruner="none")
+    folder = study.plan.folder
+    plan = study.plan.model_copy(update={"config": study.plan.config.model_copy(update={"tracking": TrackingConfig(backend="jsonl")})})
+    study.trials.set_user_attr("plan", plan.model_dump(mode="json"))
+    (folder / "tracking.json").write_text(json.dumps({"run": "parent", "folder": str(folder)}))
+
+    work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    lines = [json.loads(line) for line in (folder / "tracking.jsonl").read_text().splitlines()]
+    starts = [line for line in lines if line["kind"] == "start"]
+    assert [(line["name"], line["parent"]) for line in starts] == [("trial-0", "parent"), ("trial-1", "parent")]
+    for trial, start in zip(study.trials.trials, starts, strict=True):
+        assert trial.user_attrs["tracking_run"] == start["run"]
+        own = [line for line in lines if line["run"] == start["run"]]
+        (params,) = [line["values"] for line in own if line["kind"] == "params"]
+        assert params == {name: str(value) for name, value in trial.params.items()}
+        assert {line["step"]: line["values"]["objective"] for line in own if line["kind"] == "metrics"} == trial.intermediate_values
+        assert own[-1]["status"] == "FINISHED"
