@@ -7,6 +7,7 @@ from tts.config import (
     DataConfig,
     EvaluationConfig,
     GuidedAttentionConfig,
+    LossConfig,
     ModelConfig,
     OptimiserConfig,
     TrainingConfig,
@@ -56,12 +57,13 @@ def demo() -> Config:
             postnet_dropout=0.1,
             reduction_factor=5,
         ),
-        data=DataConfig(frame_budget=4000, max_batch_size=32, held_out_max=12),
-        guided_attention=GuidedAttentionConfig(weight=5.0, hold_steps=800, decay_steps=800, final_share=0.1),
-        optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, decay_start=600, decay_half_life=300, minimum_learning_rate=1e-4),
-        training=TrainingConfig(steps=1000, validation_interval=100, checkpoint_interval=100),
+        data=DataConfig(frame_budget=2000, max_batch_size=32, held_out_max=12),
+        losses=LossConfig(gate_positive_weight=5.0),
+        guided_attention=GuidedAttentionConfig(weight=5.0, hold_steps=300, decay_steps=300, final_share=0.1),
+        optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, decay_start=800, decay_half_life=250, minimum_learning_rate=1e-4),
+        training=TrainingConfig(steps=1500, validation_interval=100, checkpoint_interval=100),
         tuning=TuningConfig(trials=6, steps=90, validation_interval=15, workers=2),
-        evaluation=EvaluationConfig(sentences=6),
+        evaluation=EvaluationConfig(sentences=12),
     )
 
 
