@@ -1,10 +1,279 @@
-from tts.data.batches import TrainingBatches
+# ruff: noqa: RUF001 - Cyrillic letters that look like Latin ones are meant
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tts.config import Config, DataConfig
+from tts.config.load import override
+from tts.data.demo_corpus import write_demo_corpus
+from tts.data.prepare import prepare, split
 from tts.data.store import FeatureStore
+from tts.errors import CannotWriteError, DataError, UsageError
+from tts.progress import Silent
+
+ENGLISH = Config()
+RUSSIAN = override(ENGLISH, {"text.language": "ru"})
 
 
-def test_store_opens(features, tiny):
-    store = FeatureStore.open(features)
-    assert len(store.train) + len(store.held_out) == 20
-    store.check(tiny)
-    batch = TrainingBatches(store, store.train, tiny.data, 5, 0).batch(7)
-    assert batch.mel_BTM.shape[1] % 5 == 0
+def run(corpus, features, config=ENGLISH):
+    return prepare(corpus, features, config, progress=Silent())
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def rejected(features):
+    return {entry["id"]: entry["reason"] for entry in json.loads((features / "quality.json").read_text())["rejected"]}
+
+
+def test_same_corpus_same_bytes_wherever_it_lies(write_corpus, texts, tmp_path):
+    first, second = (run(write_corpus(texts, name), tmp_path / f"features {name}") for name in ("here", "there"))
+    assert content(tmp_path / "features here") == content(tmp_path / "features there")
+    assert first == second
+    assert (first.utterances, first.rejected, first.reused) == (10, 0, False)
+
+
+def test_second_time_nothing_is_written(write_corpus, texts, tmp_path):
+    corpus, features = write_corpus(texts), tmp_path / "features"
+    first = run(corpus, features)
+    before = {path: path.stat().st_mtime_ns for path in features.rglob("*")}
+    again = run(corpus, features, override(ENGLISH, {"training.steps": 5}))
+    assert again.reused
+    assert (again.fingerprint, again.frames, again.seconds) == (first.fingerprint, first.frames, first.seconds)
+    assert {path: path.stat().st_mtime_ns for path in features.rglob("*")} == before
+
+
+def test_other_knobs_or_recordings_make_it_anew(write_corpus, texts, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    corpus, features = write_corpus(texts), tmp_path / "features"
+    first = run(corpus, features)
+    second = run(corpus, features, override(ENGLISH, {"audio.mels": 40}))
+    assert not second.reused
+    assert second.fingerprint != first.fingerprint
+    assert FeatureStore.open(features).mel(0).shape[1] == 40
+    assert "was made from other recordings or with other knobs" in caplog.text
+    soundfile.write(corpus / "wavs" / "clip00.wav", 0.2 * np.sin(np.arange(22050) / 9), 22050)
+    assert run(corpus, features, override(ENGLISH, {"audio.mels": 40})).fingerprint != second.fingerprint
+
+
+def test_a_damaged_store_is_made_anew(write_corpus, texts, tmp_path, caplog):
+    corpus, features = write_corpus(texts), tmp_path / "features"
+    run(corpus, features)
+    before = content(features)
+    (features / "mels.npy").write_bytes(b"cut")
+    assert not run(corpus, features).reused
+    assert content(features) == before
+    assert "making it anew" in caplog.text
+
+
+def test_foreign_russian_corpus_44_khz_stereo_with_numbers(write_corpus, tmp_path):
+    texts = {
+        "a": "В 1984 г. ёж ушёл.",
+        "b": "Цена 21 руб., т.е. дёшево",
+        "c": "Съешь ещё 2 булки",
+        "d": "За\u0301мок закрыт на замо\u0301к",
+        "e": "Эй, жлоб! Где туз?",
+    }
+    summary = run(write_corpus(texts, rate=44100, channels=2), tmp_path / "features", override(RUSSIAN, {"quality.rate_deviations": 100}))
+    store = FeatureStore.open(tmp_path / "features")
+    assert summary.utterances == 5
+    assert store.texts[0] == "в тысяча девятьсот восемьдесят четвёртом году ёж ушёл."
+    assert store.texts[3] == "замок закрыт на замок"
+    assert list(store.original_texts) == list(texts.values())
+    assert store.quality["counts"]["resampled"] == store.quality["counts"]["mixed_down"] == 5
+    # 16 characters a second: resampling kept the durations.
+    seconds = sum(len(text) for text in texts.values()) / 16
+    assert summary.seconds == pytest.approx(seconds, rel=0.05)
+
+
+def test_russian_demo_corpus(tmp_path):
+    write_demo_corpus(tmp_path / "corpus", language="ru", utterances=12, seed=3, progress=Silent())
+    assert run(tmp_path / "corpus", tmp_path / "features", RUSSIAN).rejected == 0
+    assert FeatureStore.open(tmp_path / "features").symbol_table.symbols[-1] == "я"
+
+
+def test_a_damaged_clip_costs_the_clip(write_corpus, tmp_path):
+    texts = {f"good{place}": f"a sentence of some length, number {'x' * place}" for place in range(20)}
+    bad = {
+        "cut": "one",
+        "gone": "two",
+        "silent": "three",
+        "loud": "four",
+        "short": "five",
+        "long": "six",
+        "blank": "...",
+        "sign": "seven © ok",
+        "twin": "x",
+    }
+    corpus, features = write_corpus({**texts, **bad}), tmp_path / "features"
+    wavs = corpus / "wavs"
+    (wavs / "cut.wav").write_bytes((wavs / "good0.wav").read_bytes()[:30])
+    (wavs / "gone.wav").unlink()
+    soundfile.write(wavs / "silent.wav", np.zeros(22050), 22050)
+    soundfile.write(wavs / "loud.wav", np.sign(np.sin(np.arange(22050) / 9)), 22050)
+    soundfile.write(wavs / "short.wav", 0.3 * np.sin(np.arange(4000) / 9), 22050)
+    soundfile.write(wavs / "long.wav", 0.3 * np.sin(np.arange(22050 * 16) / 9), 22050)
+    shutil.copy(wavs / "good1.wav", wavs / "twin.wav")
+    (corpus / "metadata.csv").write_text((corpus / "metadata.csv").read_text().replace("twin|x", f"twin|{texts['good1']}"))
+    summary = run(corpus, features, override(ENGLISH, {"quality.max_rejected_share": 0.5}))
+    assert rejected(features) == {
+        "cut": "unreadable", "gone": "unreadable", "silent": "silent", "loud": "clipped", "short": "too_short", "long": "too_long",
+        "blank": "empty_text", "sign": "unknown_symbol", "twin": "duplicate",
+    }  # fmt: skip
+    assert (summary.utterances, summary.rejected) == (20, 9)
+    assert list(FeatureStore.open(features).ids) == list(texts)
+    detail = {entry["id"]: entry["detail"] for entry in json.loads((features / "quality.json").read_text())["rejected"]}
+    assert "gone.wav" in detail["gone"]
+    assert "'©' (U+00A9)" in detail["sign"]
+
+
+def test_a_clip_rejected_late_leaves_no_frames(write_corpus, texts, tmp_path):
+    """Rate outliers show only when all clips are known; their frames are already on disk then."""
+    texts = {f"good{place:02d}": f"a sentence of some length {'abcdefghijkl'[:place]}" for place in range(12)} | {"slow": "so"}
+    corpus = write_corpus(texts)
+    for place, name in enumerate(texts):
+        seconds = len(texts[name]) / (15 + 0.1 * place) if name != "slow" else 3.0
+        soundfile.write(corpus / "wavs" / f"{name}.wav", 0.3 * np.sin(np.arange(round(22050 * seconds)) / 9), 22050)
+    lines = (corpus / "metadata.csv").read_text().splitlines()
+    (corpus / "metadata.csv").write_text("\n".join([*lines[:5], lines[-1], *lines[5:-1]]))
+    run(corpus, tmp_path / "with")
+    assert rejected(tmp_path / "with") == {"slow": "rate_outlier"}
+    (corpus / "metadata.csv").write_text("\n".join(lines[:-1]))
+    run(corpus, tmp_path / "without")
+    for name in ("mels.npy", "index.npz", "texts.json"):
+        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+
+
+def test_dropped_characters_are_counted(write_corpus, texts, tmp_path):
+    marked = {name: f"{text} © *" for name, text in texts.items()}
+    with pytest.raises(DataError, match=r"10 of 10 clips.*10 unknown_symbol \(such as clip00: character '©'"):
+        run(write_corpus(marked), tmp_path / "features")
+    assert not (tmp_path / "features").exists()
+    run(tmp_path / "corpus", tmp_path / "features", override(ENGLISH, {"text.unknown_symbol": "drop"}))
+    assert FeatureStore.open(tmp_path / "features").quality["counts"]["dropped_characters"] == 20
+
+
+def test_wrong_language_says_what_to_set(corpus, tmp_path):
+    with pytest.raises(DataError, match=r"20 of 20 clips are rejected.*set text\.language"):
+        run(corpus, tmp_path / "features", RUSSIAN)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_silence_at_the_ends_is_cut_and_counted(write_corpus, texts, tmp_path):
+    corpus = write_corpus(texts)
+    plain = run(corpus, tmp_path / "plain")
+    for path in (corpus / "wavs").iterdir():
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, np.concatenate((np.zeros(11025), samples, np.zeros(11025))), rate)
+    trimmed = run(corpus, tmp_path / "trimmed")
+    assert trimmed.seconds == pytest.approx(plain.seconds, abs=10 * 0.1)
+    quality = FeatureStore.open(tmp_path / "trimmed").quality
+    assert quality["counts"]["trimmed"] == 10
+    assert quality["trimmed_seconds"] == pytest.approx(10, abs=1)
+    assert run(corpus, tmp_path / "untrimmed", override(ENGLISH, {"audio.trim_db": 0.0})).seconds == pytest.approx(plain.seconds + 10, abs=0.1)
+
+
+@pytest.mark.parametrize("utterances", [0, 1])
+def test_too_few_to_split(utterances):
+    with pytest.raises(DataError, match=f"{utterances} usable clips are too few"):
+        split(["a"] * utterances, DataConfig())
+
+
+@pytest.mark.parametrize(("share", "most", "expected"), [(0.05, 100, 5), (0.001, 100, 1), (0.4, 7, 7), (0.49, 100, 49)])
+def test_held_out_share(share, most, expected):
+    held_out = split([str(place) for place in range(100)], DataConfig(held_out_share=share, held_out_max=most))
+    assert held_out.sum() == expected
+
+
+def test_split_hardly_moves_when_a_clip_is_added():
+    ids = [f"clip{place}" for place in range(200)]
+    before, after = split(ids, DataConfig()), split([*ids, "one more"], DataConfig())
+    assert (before != after[:-1]).sum() <= 1
+    assert (split(ids, DataConfig(split_seed=1)) != before).any()
+
+
+def test_other_peoples_files_are_never_replaced(write_corpus, texts, tmp_path):
+    corpus = write_corpus(texts)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    for folder in (tmp_path / "home", corpus):
+        before = content(folder)
+        with pytest.raises(UsageError, match=r"not a feature store.*nothing there was touched"):
+            run(corpus, folder)
+        assert content(folder) == before
+
+
+def test_a_file_in_the_way(write_corpus, texts, tmp_path):
+    corpus = write_corpus(texts)
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file", tmp_path / "file" / "features"):
+        with pytest.raises(CannotWriteError, match="a file is in the way"):
+            run(corpus, target)
+
+
+def test_interrupt_leaves_the_old_store_and_nothing_else(write_corpus, texts, tmp_path):
+    corpus, features = write_corpus(texts), tmp_path / "out" / "features"
+    run(corpus, features)
+    before, threads = content(features), torch.get_num_threads()
+
+    class Interrupted(Silent):
+        def task(self, title, total, done=0):
+            if title == "prepare":
+                raise KeyboardInterrupt
+            return super().task(title, total, done)
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(corpus, features, override(ENGLISH, {"audio.mels": 40}), progress=Interrupted())
+    assert content(features) == before
+    assert [path.name for path in features.parent.iterdir()] == ["features"]
+    assert torch.get_num_threads() == threads
+
+
+SCRIPT = """
+import os, sys
+from contextlib import nullcontext
+from pathlib import Path
+from tts.config import Config
+from tts.data.prepare import prepare
+
+class Stopping:
+    def advance(self, steps=1, **figures):
+        os.kill(os.getpid(), int(sys.argv[3]))
+
+class Progress:
+    def task(self, title, total, done=0):
+        return nullcontext(Stopping())
+
+try:
+    prepare(Path(sys.argv[1]), Path(sys.argv[2]), Config(), progress=Progress())
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def stopped(corpus, features, number):
+    """Exit code of a process that gets a signal in the middle of its work."""
+    command = [sys.executable, "-c", SCRIPT, str(corpus), str(features), str(int(number))]
+    return subprocess.run(command, check=False, timeout=120).returncode
+
+
+def test_ctrl_c_and_kill_in_the_middle_then_again(write_corpus, texts, tmp_path):
+    corpus, features = write_corpus(texts), tmp_path / "out" / "features"
+    assert stopped(corpus, features, signal.SIGINT) == 130
+    assert list(features.parent.iterdir()) == []
+    assert stopped(corpus, features, signal.SIGKILL) == -signal.SIGKILL
+    # What a killed process leaves is hidden, and does not disturb.
+    assert not features.exists()
+    assert [path.name[0] for path in features.parent.iterdir()] == ["."]
+    assert run(corpus, features).utterances == 10
+    assert FeatureStore.open(features).summary.utterances == 10

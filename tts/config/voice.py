@@ -48,7 +48,12 @@ class QualityConfig(Section):
     silence_dbfs: Annotated[float, Field(le=0, description="dBFS; a clip whose peak stays below is rejected as silent.")] = -45.0
     max_clipped_share: Annotated[float, Field(ge=0, le=1, description="Share of samples at full scale above which a clip counts as clipped.")] = 0.01
     rate_deviations: Annotated[
-        float, Field(gt=0, description="Characters per second further than this many robust deviations (1.4826 MAD) from the median: rejected.")
+        float,
+        Field(
+            gt=0,
+            description="Characters per second further than this many robust deviations from the median: rejected. One is 1.4826 MAD, "
+            "at least 5 % of the median.",
+        ),
     ] = 6.0
     max_rejected_share: Annotated[float, Field(ge=0, le=1, description="Share of rejected clips above which the corpus is refused.")] = 0.25
 
@@ -65,5 +70,5 @@ class DataConfig(Section):
     held_out_share: Annotated[float, Field(gt=0, lt=0.5, description="Share of clips kept out of training, to validate and evaluate on.")] = 0.05
     held_out_max: Annotated[int, Field(ge=1, description="At most this many clips are held out.")] = 100
     split_seed: Annotated[int, Field(ge=0, description="Seed of the choice of held-out clips.")] = 0
-    frame_budget: Annotated[int, Field(ge=100, description="Mel frames in a batch, padding included."), Search(2000, 12000, log=True)] = 8000
+    frame_budget: Annotated[int, Field(ge=100, description="Mel frames in a batch, padding included."), Search(1000, 16000, log=True)] = 8000
     max_batch_size: Annotated[int, Field(ge=1, description="Utterances in a batch at most.")] = 64

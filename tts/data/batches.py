@@ -79,10 +79,10 @@ class TrainingBatches:
 
 
 def evaluation_batches(store: FeatureStore, indices: Indices, config: DataConfig, reduction_factor: int) -> list[Batch]:
-    """Each utterance once, shortest first, in an order that never changes. Raises UsageError as TrainingBatches does."""
+    """Each utterance once, shortest first, whatever the order given. Raises UsageError as TrainingBatches does."""
     ordered = np.asarray(indices, dtype=np.int64)
     check_budget(store, ordered, config, reduction_factor)
-    ordered = ordered[np.argsort(store.frames[ordered], kind="stable")]
+    ordered = ordered[np.lexsort((ordered, store.frames[ordered]))]
     return [collate(store, batch, reduction_factor) for batch in _under_budget(store.frames, ordered, config, reduction_factor)]
 
 

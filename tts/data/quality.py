@@ -17,6 +17,8 @@ from tts.errors import DataError
 Reason = Literal["unreadable", "empty_text", "unknown_symbol", "silent", "clipped", "too_short", "too_long", "rate_outlier", "duplicate"]
 MAD_TO_DEVIATION = 1.4826
 """Turns the median absolute deviation of normal data into its standard deviation."""
+LEAST_DEVIATION = 0.05
+"""Share of the median that a deviation counts for at least: in very even speech, small differences are no reason."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,9 @@ def report(accepted: Sequence[Measures], rejections: Sequence[Rejection]) -> dic
 
 
 def _robust_deviations(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Distance of each value from the median in robust deviations, and the median; no distances where the values have no spread."""
+    """Distance of each value from the median in robust deviations, and the median."""
     if not len(values):
         return values, 0.0
     median = float(np.median(values))
-    deviation = MAD_TO_DEVIATION * float(np.median(np.abs(values - median)))
-    return ((values - median) / deviation if deviation > 0 else np.zeros_like(values)), median
+    deviation = max(MAD_TO_DEVIATION * float(np.median(np.abs(values - median))), LEAST_DEVIATION * median)
+    return (values - median) / deviation, median
