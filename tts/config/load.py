@@ -48,8 +48,9 @@ def read_config(path: Path, base: Config | None = None) -> Config:
 def override(config: Config, values: Mapping[str, Any], source: str = "override") -> Config:
     """The configuration with some knobs, given by full name (`training.steps`), set anew. Raises UsageError."""
     nested: dict[str, Any] = {}
+    known = frozenset(_names())
     for path, value in values.items():
-        if path not in _names():
+        if path not in known:
             raise UsageError(f"{source}: {unknown(path)}")
         section, name = path.split(".")
         nested.setdefault(section, {})[name] = value

@@ -1,0 +1,47 @@
+"""`python -m tests.benchmarks`: every benchmark in a process of its own, all figures in build/bench.json.
+
+A figure below its target does not fail the run: timings on a shared machine are for a person to judge.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tts.storage import write_text
+
+BENCHMARKS = ("features", "decoder")
+RESULTS = Path("build") / "bench.json"
+TARGETS = {
+    "feature_rate_vs_librosa": (">=", 2.0),
+    "demo_corpus_seconds": ("<=", 20.0),
+    "decoder_speedup": (">=", 1.4),
+    "decoder_memory_ratio": ("<=", 1.0),
+}
+
+
+def main() -> int:
+    """Runs them one after the other, so that none disturbs another."""
+    console = Console()
+    figures: dict[str, float] = {}
+    for name in BENCHMARKS:
+        console.print(f"measuring {name} ...")
+        output = subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        figures |= json.loads(output)
+    write_text(RESULTS, json.dumps(figures, indent=2) + "\n")
+    table = Table("figure", "value", "target", "reached", box=None, pad_edge=False)
+    for name, value in figures.items():
+        sign, target = TARGETS.get(name, ("", 0.0))
+        reached = "" if not sign else "yes" if (value >= target if sign == ">=" else value <= target) else "NO"
+        table.add_row(name, f"{value:.4g}", f"{sign} {target:g}" if sign else "", reached)
+    console.print(table)
+    console.print(f"{RESULTS}, on {len(os.sched_getaffinity(0))} cores")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Files and folders appear whole or not at all."""
+
+import errno
+import os
+import resource
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tts.errors import CannotWriteError
+from tts.storage import building, prepare_folder, write_text, writing
+
+
+def _content(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@given(content=st.binary(max_size=5000))
+def test_what_is_written_is_there(content, tmp_path_factory):
+    path = tmp_path_factory.mktemp("storage") / "deep" / "file"
+    with writing(path) as file:
+        file.write(content)
+    assert path.read_bytes() == content
+    assert _content(path.parent) == ["file"]
+
+
+def test_others_may_read_it(tmp_path):
+    write_text(tmp_path / "file", "text\n")
+    with building(tmp_path / "folder"):
+        pass
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o755
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), writing(path) as file:
+        file.write(b"new, but not whole")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert _content(tmp_path) == ["file"]
+
+
+def test_a_folder_replaces_the_old_one_when_it_is_whole(tmp_path):
+    target = tmp_path / "folder"
+    with building(target) as folder:
+        (folder / "a").write_text("1")
+    assert _content(target) == ["a"]
+    with pytest.raises(ValueError, match="bug"), building(target) as folder:
+        (folder / "b").write_text("2")
+        raise ValueError("bug")
+    assert _content(target) == ["a"]
+    with building(target) as folder:
+        (folder / "c").write_text("3")
+    assert _content(target) == ["c"]
+    assert _content(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_what_the_disk_refuses_is_said_in_one_line(tmp_path, number):
+    with pytest.raises(CannotWriteError) as error, building(tmp_path / "folder"):
+        raise OSError(number, os.strerror(number))
+    assert str(tmp_path / "folder") in str(error.value)
+    assert "choose another folder" in str(error.value)
+    assert error.value.exit_code == 73
+    assert _content(tmp_path) == []
+
+
+def test_other_errors_pass_through(tmp_path):
+    with pytest.raises(ConnectionResetError), writing(tmp_path / "file"):
+        raise ConnectionResetError(errno.ECONNRESET, "a socket, not a disk")
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotWriteError, match="a file is in the way"):
+        write_text(tmp_path / "file" / "below", "text")
+    with pytest.raises(CannotWriteError, match="a file is in the way"):
+        prepare_folder(tmp_path / "file")
+
+
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
+    """The kernel refuses to write past a limit on file size: what a full disk does, without needing one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(CannotWriteError), writing(tmp_path / "file") as file:
+            for _ in range(100):
+                file.write(bytes(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert _content(tmp_path) == []
+
+
+def test_a_folder_is_proved_before_work_begins(tmp_path):
+    assert prepare_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert _content(tmp_path / "a" / "b") == []
