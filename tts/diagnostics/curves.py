@@ -127,7 +127,7 @@ def _limits(axes: Axes, chart: Chart, values: Sequence[float]) -> None:
     low = min(finite) if chart.bottom is None else min(chart.bottom, *finite)
     high = max(finite) if chart.top is None else max(chart.top, *finite)
     margin = 0.04 * (high - low)
-    if scale_for(values) == "log":
+    if chart.bottom is None and scale_for(values) == "log":
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from tts.audio.griffin_lim import mel_to_wave
 from tts.audio.wav import wav_bytes
-from tts.config import Config
+from tts.config import AudioConfig, Config, SynthesisConfig
 from tts.data.store import FeatureStore
 from tts.diagnostics.images import seconds
 from tts.diagnostics.strict_json import to_json
@@ -87,10 +87,7 @@ def _check_features(voice: LoadedModel, store: FeatureStore, run: Path) -> None:
 def _measure(store: FeatureStore, number: int, utterance: Utterance, voice: LoadedModel, config: Config) -> Sample:
     audio = voice.config.audio
     begun = time.perf_counter()
-    generated_wav = b""
-    if np.isfinite(utterance.mel_TM).all():
-        samples = mel_to_wave(utterance.mel_TM, audio, iterations=config.synthesis.griffin_lim_iterations, seed=config.synthesis.seed)
-        generated_wav = wav_bytes(samples, audio.sample_rate)
+    generated_wav = _sound(utterance, audio, config.synthesis)
     vocoder_seconds = time.perf_counter() - begun
     reference_TM = store.mel(number)
     judged = Judged(
@@ -107,6 +104,13 @@ def _measure(store: FeatureStore, number: int, utterance: Utterance, voice: Load
         vocoder_seconds=vocoder_seconds,
     )
     return Sample(judged, reference_TM, utterance, store.reference_audio(number).read_bytes(), generated_wav)
+
+
+def _sound(utterance: Utterance, audio: AudioConfig, config: SynthesisConfig) -> bytes:
+    """A WAV file, or nothing where there is nothing to hear."""
+    if len(utterance.mel_TM) < 2 or not np.isfinite(utterance.mel_TM).all():
+        return b""
+    return wav_bytes(mel_to_wave(utterance.mel_TM, audio, iterations=config.griffin_lim_iterations, seed=config.seed), audio.sample_rate)
 
 
 def _write_audio(folder: Path, sample: Sample) -> None:

@@ -13,7 +13,7 @@ from tts.diagnostics.page import Block, Cell, Comparison, Fact, Picture, Section
 from tts.evaluation.synthesis import Utterance
 from tts.evaluation.verdict import Judged, attention_failed
 
-AUDIO_BYTES = 5_000_000
+AUDIO_BYTES = 4_000_000
 """Sound that a page may carry, as WAV; base64 makes it a third larger. Longer pages get slow to open and to mail."""
 
 
@@ -26,7 +26,7 @@ class Sample:
     utterance: Utterance
     reference_wav: bytes
     generated_wav: bytes
-    """Empty where the spectrogram holds values that are not finite: they have no sound."""
+    """Empty where there is nothing to hear: the spectrogram has one frame only, or values that are not finite."""
 
 
 def listening_section(samples: Sequence[Sample], config: Config) -> Section:
@@ -77,9 +77,9 @@ def _comparison(sample: Sample, config: Config, *, audible: bool) -> Comparison:
     low, high = colour_range(sample.reference_TM)
 
     def take(name: str, mel_TM: npt.NDArray[np.float32], wav: bytes, caption: str, file: str) -> Take:
-        absent = "" if wav and audible else "It has no sound: its spectrogram holds values that are not finite."
-        if wav and not audible:
-            absent = f"Left out to keep this page small; the sound is in audio/{judged.id}.{file}.wav."
+        absent = "" if audible else f"Left out to keep this page small; the sound is in audio/{judged.id}.{file}.wav."
+        if not wav:
+            absent = "It has no sound: it ended at once." if np.isfinite(mel_TM).all() else "It has no sound: it holds values that are not finite."
         picture = Picture(mel_picture(mel_TM, audio, size=HALF, frames=frames, low=low, high=high), caption)
         return Take(name, "" if absent else wav_uri(wav), absent, picture)
 

@@ -96,7 +96,7 @@ def _history(trials: list[dict[str, Any]]) -> Picture:
             axes.plot(numbers, values, "o", markersize=5, color=COLOURS[0], label="complete")
             axes.step([*numbers, len(trials) - 1], [*np.minimum.accumulate(values), min(values)], where="post", color=COLOURS[2], label="best so far")
         if pruned:
-            axes.plot(*zip(*pruned, strict=True), "x", markersize=5, color=COLOURS[4], label="pruned, last report")
+            axes.plot(*zip(*pruned, strict=True), "x", markersize=5, color=COLOURS[4], label="pruned")
         for place, number in enumerate(failed):
             axes.axvline(number, color=COLOURS[1], linestyle=":", linewidth=1, label="failed" if place == 0 else None)
         axes.set_xlim(-0.5, len(trials) - 0.5)

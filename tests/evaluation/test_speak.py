@@ -1,0 +1,84 @@
+"""Text to speech from a run's folder alone."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tts.config import Config
+from tts.config.load import override
+from tts.errors import CannotWriteError, DataError, UsageError
+from tts.evaluation.speak import synthesise_text
+from tts.training.checkpoint import Checkpoints
+
+
+@pytest.fixture(scope="module")
+def bare(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's configuration and checkpoints, nothing else."""
+    folder = tmp_path_factory.mktemp("bare") / "run"
+    shutil.copytree(trained / "checkpoints", folder / "checkpoints")
+    shutil.copy(trained / "config.json", folder)
+    return folder
+
+
+def test_speaks_normalised_text_and_warns_at_the_length_limit(bare: Path, patient: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        speech = synthesise_text(bare, "I have 3 cats", tmp_path / "new" / "a.wav", patient)
+    assert speech.text == "i have three cats"
+    assert speech.stop_reason == "length limit"
+    assert "the stop gate did not open: the speech was cut at" in caplog.text
+    samples, rate = soundfile.read(tmp_path / "new" / "a.wav")
+    assert rate == 22050
+    frames = 4 * (len(speech.text) + 1)
+    assert speech.seconds == pytest.approx(frames * 256 / 22050)
+    assert len(samples) == (frames - 1) * 256
+    assert np.abs(samples).max() > 0
+
+
+def test_same_seed_same_speech_and_the_runs_own_settings_are_the_default(bare: Path, tiny: Config, tmp_path: Path):
+    for name, config in (("a", tiny), ("b", None)):
+        synthesise_text(bare, "hello", tmp_path / f"{name}.wav", config)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    synthesise_text(bare, "hello", tmp_path / "c.wav", override(tiny, {"synthesis.seed": 1, "synthesis.gate_threshold": 0.95}))
+    assert (tmp_path / "a.wav").read_bytes() != (tmp_path / "c.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Привет", r"cannot say 'п' \(U\+043F\) in 'Привет': its language is en and it knows the characters .*abc"),
+        ("", "there is nothing to say in ''"),
+        (" ... !", "there is nothing to say"),
+    ],
+)
+def test_what_cannot_be_said_is_named_and_nothing_is_written(bare: Path, tmp_path: Path, text: str, message: str):
+    with pytest.raises(UsageError, match=message):
+        synthesise_text(bare, text, tmp_path / "a.wav")
+    assert not list(tmp_path.iterdir())
+
+
+def test_places_that_cannot_be_written(bare: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="is a folder; name the WAV file"):
+        synthesise_text(bare, "hello", tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CannotWriteError, match="a file is in the way"):
+        synthesise_text(bare, "hello", tmp_path / "file" / "a.wav")
+
+
+def test_a_voice_that_is_not_finite_does_not_speak(bare: Path, tmp_path: Path):
+    shutil.copytree(bare, tmp_path / "run")
+    checkpoints = Checkpoints(tmp_path / "run")
+    entry = checkpoints.index().checkpoints[-1]
+    content = checkpoints.read(entry, torch.device("cpu"))
+    name = next(name for name in content["model"] if name.startswith("postnet") and name.endswith("weight"))
+    content["model"][name].fill_(float("nan"))
+    step = content.pop("step") + 1
+    content.pop("format")
+    checkpoints.save(step, content, mel_loss=0.0, keep=1)
+    with pytest.raises(DataError, match=rf"\(step {step}\) makes values that are not finite"):
+        synthesise_text(tmp_path / "run", "hello", tmp_path / "a.wav")
+    assert not (tmp_path / "a.wav").exists()
