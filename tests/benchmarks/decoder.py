@@ -19,21 +19,21 @@ from statistics import median
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from tests.model import textbook
+from tests.model.textbook import TextbookDecoder
 from tts.config.presets import tacotron2
 from tts.data.batch import Batch
 from tts.losses.total import total_loss
 from tts.model.tacotron2 import Tacotron2
 
 BATCH, SYMBOLS, FRAMES, MELS, TABLE = 16, 80, 402, 80, 60
-FORWARD = {"ours": Tacotron2.forward, "textbook": textbook.forward}
+DECODERS = ("ours", "textbook")
 REPEATS = 3
 
 
 def measure() -> dict[str, float]:
     """Medians of seconds a step, peak memory of each, and ratios: speed-up above 1 and memory below 1 speak for ours."""
-    memory = {name: _memory_gib(name) for name in FORWARD}
-    steps = {name: training_step(name) for name in FORWARD}
+    memory = {name: _memory_gib(name) for name in DECODERS}
+    steps = {name: training_step(name) for name in DECODERS}
     for run in steps.values():
         run(FRAMES // 20)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -58,13 +58,14 @@ def training_step(name: str) -> Callable[[int], float]:
     config = tacotron2()
     torch.manual_seed(0)
     model = Tacotron2(config.model, symbols=TABLE, mels=MELS)
+    if name == "textbook":
+        model.decoder = TextbookDecoder(model.decoder)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-6, fused=True)
-    forward = FORWARD[name]
 
     def step(frames: int) -> float:
         batch = random_batch(frames)
         optimiser.zero_grad()
-        output = forward(model, batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
+        output = model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
         losses = total_loss(output, batch, config, 0)
         losses.total.backward()
         clip_grad_norm_(model.parameters(), config.optimiser.clip_norm)
@@ -102,7 +103,7 @@ def _own_peak_gib(name: str) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Time and memory of a training step with our decoder and with the textbook loop.")
-    parser.add_argument("--memory", choices=FORWARD, help="print the peak memory of this process alone, in GiB")
+    parser.add_argument("--memory", choices=DECODERS, help="print the peak memory of this process alone, in GiB")
     name = parser.parse_args().memory
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     sys.stdout.write(f"{_own_peak_gib(name)}\n" if name else json.dumps(measure(), indent=2) + "\n")

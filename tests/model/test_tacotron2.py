@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.model.sizes import MELS, SYMBOLS, WITHOUT_DROPOUT, model_config
+from tests.model.textbook import TextbookDecoder
 from tts.config import ModelConfig
 from tts.data.batch import length_mask
 from tts.model.frames import step_lengths
@@ -57,6 +58,25 @@ def test_each_utterance_alone_equals_its_row_of_the_batch(factor):
         for name, size in (("mel_BTM", frames), ("mel_post_BTM", frames), ("gate_logits_BT", frames), ("alignment_BSN", steps)):
             mine, its = getattr(together, name)[row, :size], getattr(alone, name)[0, :size]
             torch.testing.assert_close(mine[..., : its.shape[-1]], its, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_equals_the_network_with_the_textbook_decoder(factor):
+    """The whole network, mel normalisation included: every output, every gradient."""
+    model, plain = network(reduction_factor=factor), network(reduction_factor=factor)
+    for one in (model, plain):
+        one.normalise_by(torch.linspace(-6, -4, MELS), torch.linspace(1, 2, MELS))
+    plain.decoder = TextbookDecoder(plain.decoder)
+    ours, theirs = model(*inputs()), plain(*inputs())
+    for name in ("mel_BTM", "mel_post_BTM", "gate_logits_BT", "alignment_BSN"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=0, atol=1e-10)
+    total(ours).backward()
+    total(theirs).backward()
+    for (name, one), other in zip(model.named_parameters(), plain.parameters(), strict=True):
+        scale = 1 + other.grad.abs().max()  # sums of many squares: gradients are in the hundreds
+        torch.testing.assert_close(
+            one.grad / scale, other.grad / scale, rtol=0, atol=1e-10, msg=lambda text, name=name: f"gradient of {name}: {text}"
+        )
 
 
 def test_in_training_neither_the_amount_nor_the_content_of_padding_matters():

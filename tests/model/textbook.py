@@ -8,13 +8,11 @@ Shape letters as in tts/model/decoder.py.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tts.data.batch import length_mask
 from tts.model.decoder import Decoder, DecoderOutput
-from tts.model.output import Tacotron2Output
-from tts.model.tacotron2 import Tacotron2
 
 
 def teacher_inputs(mel_BTM: Tensor, reduction_factor: int) -> list[Tensor]:
@@ -69,8 +67,12 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
     return DecoderOutput(torch.stack(mels, 1), torch.cat(gates, 1), torch.stack(alignments, 1))
 
 
-def forward(model: Tacotron2, symbols_BN: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, mel_lengths_B: Tensor) -> Tacotron2Output:
-    """The whole network around the textbook decoder."""
-    memory_BNE = model.encoder(symbols_BN, symbol_lengths_B)
-    decoded = decode(model.decoder, memory_BNE, symbol_lengths_B, mel_BTM)
-    return Tacotron2Output(decoded.mel_BTM, model.postnet(decoded.mel_BTM, mel_lengths_B), decoded.gate_logits_BT, decoded.alignment_BSN)
+class TextbookDecoder(nn.Module):
+    """Stands in for a Decoder whose weights it reads: `model.decoder = TextbookDecoder(model.decoder)`."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.plain = decoder
+
+    def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor) -> DecoderOutput:
+        return decode(self.plain, memory_BNE, symbol_lengths_B, mel_BTM)

@@ -1,7 +1,7 @@
 """The stop gate: binary cross-entropy, one logit a frame.
 
 The label is 1 at an utterance's last frame and at the frames that fill its last decoder step, 0 before. Frames of steps after that are
-not counted: synthesis never gets there, and the decoder could tell them by their all-zero input (NVIDIA/tacotron2 counts them; ESPnet does not).
+not counted: synthesis never gets there, and the decoder could tell them by their constant input (NVIDIA/tacotron2 counts them; ESPnet does not).
 So an utterance has 1 to r positive frames, and `positive_weight` is how their rarity is made up for.
 
 Shape letters: B batch, T frames, r reduction factor.
