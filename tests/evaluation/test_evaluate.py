@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -134,9 +135,16 @@ def test_other_features_are_refused(trained: Path, corpus: Path, tiny: Config, t
 
 
 def test_an_interrupted_evaluation_leaves_nothing_half_written(trained: Path, features: Path, tiny: Config, tmp_path: Path):
-    class Interrupted(Silent):
-        def task(self, title: str, total: int, done: int = 0):
+    class Pressed:
+        """Ctrl-C after the first sentence."""
+
+        def advance(self, steps: int = 1, **figures: float | str) -> None:
             raise KeyboardInterrupt
+
+    class Interrupted(Silent):
+        @contextmanager
+        def task(self, title: str, total: int, done: int = 0):
+            yield Pressed()
 
     with pytest.raises(KeyboardInterrupt):
         evaluate(trained, features, tmp_path, tiny, study=None, progress=Interrupted())
