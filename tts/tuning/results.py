@@ -109,13 +109,14 @@ def record(study: Study) -> StudyRecord:
 
 
 def is_current(folder: Path, results: StudyRecord) -> bool:
-    """Whether the folder holds these results already. study.json is written last."""
+    """Whether the folder holds these results already, the page included."""
     file = folder / "study.json"
-    return file.is_file() and file.read_text(encoding="utf-8") == _json(results)
+    return (folder / "study.html").is_file() and file.is_file() and file.read_text(encoding="utf-8") == _json(results)
 
 
 def write_tables(folder: Path, results: StudyRecord) -> None:
-    """Writes trials.csv, where a trial completed best.yaml, and study.json. Raises CannotWriteError."""
+    """Writes trials.csv, where a trial completed best.yaml, and study.json. An older page goes, so that it is made anew. Raises CannotWriteError."""
+    (folder / "study.html").unlink(missing_ok=True)
     write_text(folder / "trials.csv", _csv(results.trials))
     if results.best:
         head = f"# Trial {results.best.number} of study {results.name}: objective {results.best.value:.6g}. Use it with --config.\n"

@@ -170,8 +170,8 @@ def _write(study: Study, folder: Path) -> StudyRecord:
     """Leaves the results; those that are there already and current stay."""
     results = record(study)
     if not is_current(folder, results):
-        write_page(folder, results)
         write_tables(folder, results)
+        write_page(folder, results)
     return results
 
 
