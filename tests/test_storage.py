@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tts.errors import CannotWriteError
-from tts.storage import building, prepare_folder, write_text, writing
+from tts.storage import OLD_AFTER, PARTIAL, building, clear_partial, prepare_folder, write_text, writing
 
 
 def _content(folder: Path) -> list[str]:
@@ -102,3 +103,31 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
 def test_a_folder_is_proved_before_work_begins(tmp_path):
     assert prepare_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert _content(tmp_path / "a" / "b") == []
+
+
+def test_what_a_killed_process_left_half_written_is_cleared(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with writing(tmp_path / "file") as file, building(tmp_path / "folder") as folder:
+            file.write(b"half")
+            (folder / "part").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (tmp_path / "kept").write_text("whole")
+    left = _content(tmp_path)
+    assert len(left) == 3
+    assert all(name.endswith(PARTIAL) for name in left if name != "kept")
+    clear_partial(tmp_path)
+    assert _content(tmp_path) == ["kept"]
+
+
+def test_a_folder_that_was_abandoned_long_ago_goes_when_its_name_is_built_again(tmp_path):
+    for age in (OLD_AFTER / 2, OLD_AFTER * 2):
+        left = tmp_path / f".folder.{age:.0f}{PARTIAL}"
+        left.mkdir()
+        (left / "mels.npy").write_text("half")
+        for path in (left / "mels.npy", left):
+            os.utime(path, (time.time() - age,) * 2)
+    with building(tmp_path / "folder"):
+        pass
+    assert _content(tmp_path) == [f".folder.{OLD_AFTER / 2:.0f}{PARTIAL}", "folder"]

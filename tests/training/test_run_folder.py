@@ -51,11 +51,11 @@ def test_clearing_removes_the_future_and_the_half_written_and_nothing_else(tmp_p
     gone = [
         "snapshots/step-00000005.npz",
         "anomalies/step-00000012.json",
-        ".run.json.x1y2z3",
-        ".metrics.jsonl.abcdef",
-        "checkpoints/.step-00000008.pt.q1w2e3",
-        "checkpoints/.index.json.q1w2e3",
-        "snapshots/.step-00000004.npz.q1w2e3",
+        ".run.json.x1y2z3.partial",
+        ".metrics.jsonl.abcdef.partial",
+        "checkpoints/.step-00000008.pt.q1w2e3.partial",
+        "checkpoints/.index.json.q1w2e3.partial",
+        "snapshots/.step-00000004.npz.q1w2e3.partial",
     ]
     for name in kept + gone:
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tts.errors import DataError, UsageError
-from tts.storage import prepare_folder, reporting, write_text
+from tts.storage import clear_partial, prepare_folder, reporting, write_text
 
 State = Literal["running", "finished", "preempted", "interrupted", "stopped", "diverged"]
 """running: under way, or killed. preempted: by SIGTERM. interrupted: by Ctrl-C. stopped: by the caller, as a trial that is pruned."""
@@ -96,9 +96,9 @@ def write_state(run: Path, state: RunState) -> None:
 
 def clear_after(run: Path, step: int) -> None:
     """Removes snapshots and anomalies after `step`: the resumed run makes them again. Removes what a kill left half-written, too."""
-    for folder in ("snapshots", "anomalies", "checkpoints", "."):
-        for path in (run / folder).glob("*"):
+    for folder in (run, *(run / name for name in ("snapshots", "anomalies", "checkpoints"))):
+        clear_partial(folder)
+        for path in folder.glob("step-*"):
             numbered = re.fullmatch(r"step-(\d+)\.(npz|json)", path.name)
-            torn = re.match(r"\.(step-\d+\.(npz|json|pt)|(run|config|index)\.json|metrics\.jsonl)\.", path.name)
-            if torn or (numbered and int(numbered[1]) > step):
+            if numbered and int(numbered[1]) > step:
                 path.unlink()
