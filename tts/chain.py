@@ -171,8 +171,9 @@ def describe(stage: Stage) -> str:
 
 def finished(corpus: Path, out: Path, config: Config) -> bool:
     """Whether the whole chain ran to its end with this corpus and configuration. Raises DataError for a corpus that cannot be read."""
+    key = _corpus_key(corpus, config)
     results = (Chain(out).report, out / "run" / "run.json", out / "registration" / "registration.json")
-    return all(path.is_file() for path in results) and _read(out).get("key") == _corpus_key(corpus, config)
+    return all(path.is_file() for path in results) and _read(out).get("key") == key
 
 
 def mark_finished(corpus: Path, out: Path, config: Config) -> None:

@@ -9,6 +9,7 @@ import tyro
 from tts.chain import STUDY_NAME, describe
 from tts.cli.parse import Command, Folder
 from tts.config import Config
+from tts.config.resolve import config_of
 from tts.progress import for_terminal
 
 if TYPE_CHECKING:
@@ -84,10 +85,11 @@ def worker(
 ) -> None:
     """Run trials of a study that `tts tune` made, until its budget is spent."""
     from tts.training.preemption import listen
+    from tts.tuning.storage import storage_url
     from tts.tuning.worker import work
 
     with listen() as stop:
-        finished = work(features, storage=storage, name=study, stop=stop)
+        finished = work(features, storage=storage_url(Path(), storage), name=study, stop=stop)
     print(f"finished {finished} trials of study {study}: its budget is spent")
 
 
@@ -115,6 +117,7 @@ def diagnose(
     """Show what attention, stop gate and gradients did in a run."""
     from tts.diagnostics.report import diagnose as examine
 
+    config_of(run)  # before a folder is made in what is no run
     out = output or run / "diagnostics"
     found = examine(run, out)
     for finding in found.findings:

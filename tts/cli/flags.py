@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from tts.config import Config, Knob, Section, knobs
 from tts.config.presets import PRESETS
+from tts.errors import UsageError
 
 METAVARS = {int: "INT", float: "FLOAT", bool: "{true,false}", str: "TEXT"}
 SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -38,15 +39,23 @@ def fields(wanted: Collection[str]) -> list[tuple[str, Any, Any]]:
 
 
 def given(parsed: object, taken: Collection[str]) -> dict[str, Any]:
-    """Full knob name to the text that was given for it."""
+    """Full knob name to what was given for it. Raises UsageError."""
     values = {}
     for name in sections():
         if name not in taken:
             continue
         for field, value in vars(getattr(parsed, name)).items():
             if value is not None:
-                values[f"{name}.{field}"] = yaml.safe_load(value) if field == "objective" else value
+                values[f"{name}.{field}"] = _structure(f"{name}.{field}", value) if field == "objective" else value
     return values
+
+
+def _structure(name: str, text: str) -> Any:
+    """A value that is more than a number, a word or a list of words."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{name}: not YAML: {' '.join(str(error).split())}, got {text!r}") from None
 
 
 def _values(config: Config) -> list[tuple[Knob, Any]]:

@@ -95,7 +95,8 @@ def _arguments(command: Command, sections: Sequence[str]) -> tuple[type, set[str
             folders.add(name)  # read as text, because Path takes a slash away from a URI
             kind = Annotated[(str | None if parameter.default is None else str, *get_args(kind)[1:])]
         kind = Annotated[kind, tyro.conf.Positional] if positional else kind
-        fields.append((name, kind) if parameter.default is inspect.Parameter.empty else (name, kind, parameter.default))
+        default = str(parameter.default) if isinstance(parameter.default, Path) else parameter.default
+        fields.append((name, kind) if default is inspect.Parameter.empty else (name, kind, default))
     if command.taken:
         base = f"the configuration in {command.folder.upper()}" if command.folder else "the defaults (preset tacotron2)"
         help_preset = f"Sizes and settings to start from, over {base}: tacotron2, small or demo."
@@ -140,7 +141,7 @@ def _parse(command: Command, kind: type, argv: Sequence[str]) -> Any:
 
 def _one_line(box: str) -> str:
     """The message inside the box that tyro draws around it."""
-    text = " ".join(re.sub(r"[╭╮╰╯│─]", " ", box).split())
+    text = " ".join(re.sub(r"[╭╮╰╯│─]|^[|+]|[|+]$|-{3,}", " ", box, flags=re.MULTILINE).split())
     text = re.split(r" For full helptext| Argument helptext", text)[0].rstrip(".")
     text = re.sub(r"^(Required options|Missing argument|Value error|Parsing error|Invalid choice|Unrecognized options) ", "", text)
     return re.sub(r"^Missing from [\w -]+: (\S+) .*", r"\1 is missing", text)
