@@ -108,6 +108,7 @@ def test_a_broken_run_is_shown_as_broken(tmp_path: Path):
     assert page.tables["anomalies"] == [["2", "gradient", "decoder.gate.weight", "nan", "clip-7"]]
     assert page.tables["alignments"][0][1] == "NaN"
     assert "Not finite, and so not drawn: 1 values" in page.sections["training"]
+    assert "Mel loss: none of its 1 values is finite." in page.sections["training"]
     assert "∞" in page.sections["gates"]
     assert "<b>" in page.sections["alignments"]
 

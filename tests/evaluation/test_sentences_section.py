@@ -1,5 +1,6 @@
 """Players and pictures of sentences: what fits the page, and what cannot be heard."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,22 @@ def test_how_the_text_was_read_is_said():
     assert "1 repetition, 2 skips, end not reached" in page.sections["listen"]
     assert page.tables["sentences"][0][-1] == "1 repetition, 2 skips, end not reached"
     assert page.audio == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"repetitions": 0.0, "skips": 0.0, "end_reached": 1.0}, "once through"),
+        ({"repetitions": 0.0, "skips": 0.0}, "end not reached"),
+        ({"end_reached": 1.0, "skips": 0.0}, "1 repetition"),
+        ({"skips": float("nan")}, "the alignment is no attention"),
+    ],
+)
+def test_only_what_went_wrong_is_listed(change: dict[str, float], words: str):
+    first = sample("a")
+    judged = replace(first.judged, attention=ATTENTION | change)
+    page = shown([replace(first, judged=judged)])
+    assert page.tables["sentences"][0][-1] == words
 
 
 def test_sound_beyond_what_a_page_may_carry_is_named(monkeypatch: pytest.MonkeyPatch):

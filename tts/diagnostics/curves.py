@@ -43,8 +43,8 @@ class Chart:
     top: float | None = None
 
 
-def charts(record: RunRecord) -> list[Picture]:
-    """A picture for each chart that has a line, and for every further column that the run logged."""
+def charts(record: RunRecord) -> tuple[list[Picture], list[str]]:
+    """A picture for each chart that has a line, and for every further column that the run logged; and what could not be drawn, in words."""
     known = _known(record.config.losses.mel)
     drawn = {(line.kind, line.column) for chart in known for line in chart.lines}
     logged = [Line("train", column, "training") for column in record.train.columns]
@@ -54,7 +54,16 @@ def charts(record: RunRecord) -> list[Picture]:
         for entry in logged
         if (entry.kind, entry.column) not in drawn and entry.column not in COUNTERS
     ]
-    return [picture for chart in [*known, *others] if (picture := _picture(record, chart))]
+    pictures: list[Picture] = []
+    undrawn: list[str] = []
+    for chart in [*known, *others]:
+        present = [(entry, series) for entry in chart.lines if entry.column in (series := _series(record, entry)).columns]
+        if any(math.isfinite(value) for entry, series in present for value in series.columns[entry.column]):
+            pictures.append(_picture(record, chart, present))
+        elif present:
+            count = sum(len(series.steps) for _, series in present)
+            undrawn.append(f"{chart.title}: none of its {count} values is finite. {chart.note}".rstrip())
+    return pictures, undrawn
 
 
 def _known(mel: str) -> tuple[Chart, ...]:
@@ -86,7 +95,7 @@ def _known(mel: str) -> tuple[Chart, ...]:
             "Stop error",
             "frames from the true end",
             (Line("validation", "gate_stop_error", "held out"),),
-            "Without a finite value until the gate opens in every held-out clip.",
+            "It is infinite until the gate opens in every held-out clip.",
             bottom=0,
         ),
         Chart("Learning rate", "Adam's step size", (Line("train", "learning_rate", "training"),)),
@@ -95,10 +104,7 @@ def _known(mel: str) -> tuple[Chart, ...]:
     )
 
 
-def _picture(record: RunRecord, chart: Chart) -> Picture | None:
-    present = [(entry, series) for entry in chart.lines if entry.column in (series := _series(record, entry)).columns]
-    if not present:
-        return None
+def _picture(record: RunRecord, chart: Chart, present: list[tuple[Line, Series]]) -> Picture:
     with sketch(THIRD, f"{chart.title} over training steps") as picture:
         axes = picture.axes("training step", chart.unit)
         values: list[float] = []
@@ -120,10 +126,6 @@ def _picture(record: RunRecord, chart: Chart) -> Picture | None:
 
 def _limits(axes: Axes, chart: Chart, values: Sequence[float]) -> None:
     finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
-        axes.set_yticks([])
-        return
     low = min(finite) if chart.bottom is None else min(chart.bottom, *finite)
     high = max(finite) if chart.top is None else max(chart.top, *finite)
     margin = 0.04 * (high - low)

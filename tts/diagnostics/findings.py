@@ -74,5 +74,6 @@ def _attention(record: RunRecord, last: Measured) -> list[Finding]:
 def _gate(last: Measured) -> list[Finding]:
     stopped, count = sum(gate["stopped"] == 1 for gate in last.gate), len(last.gate)
     if stopped < count:
-        return [Finding("bad", f"The stop gate never opens within {count - stopped} of {count} recordings, teacher-forced.")]
+        level: Literal["bad", "warning"] = "warning" if stopped else "bad"
+        return [Finding(level, f"The stop gate never opens within {count - stopped} of {count} recordings, teacher-forced.")]
     return [Finding("good", f"The stop gate opens in all {count} recordings, on average {show(last.gate_means['stop_error_frames'])} frames off.")]

@@ -34,12 +34,13 @@ def overview(record: RunRecord, statements: Sequence[Finding]) -> Section:
 
 def training(record: RunRecord) -> Section:
     """Learning curves."""
-    pictures = tuple(charts(record))
-    if not pictures:
+    pictures, undrawn = charts(record)
+    if not pictures and not undrawn:
         return Section("training", "Training", absent=f"The run ({record.state}) has logged no step yet, so there is no curve to draw.")
     intro = "Every figure that training logged, over its steps. Held-out clips are never trained on."
     marks = " Thin vertical lines mark skipped updates." if record.anomalies else ""
-    return Section("training", "Training", intro + marks, (Pictures(pictures, 3),))
+    notes = tuple(Note(words, "warning") for words in undrawn)
+    return Section("training", "Training", intro + marks, ((*([Pictures(tuple(pictures), 3)] if pictures else []), *notes)))
 
 
 def alignments(measured: Sequence[Measured], record: RunRecord) -> Section:

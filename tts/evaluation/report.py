@@ -46,7 +46,7 @@ def write_report(
     listed = samples[: config.evaluation.listed_sentences]
     minutes = f"{store.summary.seconds / 60:.1f} minutes of speech"
     page = Page(
-        title=f"Voice report: {run.resolve().name}",
+        title="Voice report",
         subtitle=f"Tacotron 2 · {config.text.language} · {minutes} · spoken by the checkpoint of step {step:,}",
         badge=Cell("Passed", "good") if verdict.passed else Cell("Did not pass", "bad"),
         sections=[
@@ -89,7 +89,11 @@ def _summary(record: RunRecord, step: int, samples: Sequence[Sample], figures: M
     stopped = sum(sample.judged.stop_reason == "gate" for sample in samples)
     facts = (
         Fact("Mel-cepstral distortion", show(figures["mel_cepstral_distortion"], unit="dB"), "0 is the recording itself"),
-        Fact("Ended by the gate", f"{stopped} of {len(samples)}", "the others ran into the length limit"),
+        Fact(
+            "Ended by the gate",
+            f"{stopped} of {len(samples)}",
+            "the others ran into the length limit" if stopped < len(samples) else "none ran into the length limit",
+        ),
         Fact("Attention near the diagonal", show(figures["attention_diagonality"]), "1 is all of it, uniform attention 0.28"),
         Fact("Length against recording", show(figures["duration_ratio"]), "1 is equally long"),
         Fact("Real-time factor", show(figures["real_time_factor"]), "time per second of speech, with Griffin-Lim"),

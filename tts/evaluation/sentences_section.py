@@ -119,7 +119,8 @@ def _facts(judged: Judged) -> tuple[Fact, ...]:
 
 
 def _reading(attention: dict[str, float]) -> str:
+    """What went wrong in reading, in words."""
     if not np.isfinite(attention["skips"]):
         return "the alignment is no attention"
-    jumps = [f"{attention[name]:.0f} {name if attention[name] != 1 else name[:-1]}" for name in ("repetitions", "skips")]
-    return ", ".join([*jumps, "end reached" if attention["end_reached"] else "end not reached"])
+    jumps = [f"{attention[name]:.0f} {name if attention[name] != 1 else name[:-1]}" for name in ("repetitions", "skips") if attention[name]]
+    return ", ".join([*jumps, *([] if attention["end_reached"] else ["end not reached"])]) or "no repetition, no skip, end reached"
