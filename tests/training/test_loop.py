@@ -260,7 +260,107 @@ def test_losses_fall_and_attention_becomes_diagonal(store, tiny, tmp_path):
     knobs = {"training.steps": 150, "training.validation_interval": 1000, "training.checkpoint_interval": 150, "optimiser.learning_rate": 4e-3}
     (last,) = _train(store, override(tiny, knobs), tmp_path / "run")
     (first,) = _train(store, override(tiny, knobs | {"training.steps": 1}), tmp_path / "untrained")
-    # The untrained network says the mean frame, whose mel loss is the variance: what falls below it was learnt.
-    for name in ("loss", "mel_loss", "gate_loss"):
-        assert last.metrics[name] < 0.75 * first.metrics[name], name
-    assert first.metrics["attention_diagonality"] < 0.5 < 0.9 < last.metrics["attention_diagonality"]
+    # The untrained network says about the mean frame, whose mel loss is the variance: what falls below it was learnt.
+    falls = {name: last.metrics[name] / first.metrics[name] for name in ("loss", "mel_loss", "gate_loss")}
+    assert max(falls.values()) < 0.9, falls
+    assert falls["gate_loss"] < 0.6, falls
+    assert first.metrics["attention_diagonality"] < 0.5
+    assert last.metrics["attention_diagonality"] > 0.9
+
+
+def test_the_best_validation_is_checkpointed_at_once_and_loaded(store, tiny, tmp_path):
+    """The rate is so high that the last validations are worse than the first."""
+    knobs = {"steps": 12, "validation_interval": 2, "checkpoint_interval": 12, "keep_checkpoints": 1}
+    config = override(tiny, {"optimiser.learning_rate": 1.0, "optimiser.warmup_steps": 12, **{f"training.{k}": v for k, v in knobs.items()}})
+    records = _train(store, config, tmp_path / "run")
+    best = min(records, key=lambda record: record.metrics["mel_loss"])
+    assert best.step < 12
+    assert load_model(tmp_path / "run").step == best.step
+    assert [entry.step for entry in Checkpoints(tmp_path / "run").index().checkpoints] == [best.step, 12]
+
+
+def test_a_clip_with_nan_costs_its_updates_and_not_the_run(damaged_store, config, tmp_path, caplog):
+    run = tmp_path / "run"
+    knobs = override(config, {"training.steps": 12, "training.log_interval": 1})
+    with caplog.at_level(logging.WARNING):
+        _train(damaged_store, knobs, run)
+    clip = damaged_store.ids[damaged_store.train[0]]
+    anomalies = [json.loads(path.read_text()) for path in sorted((run / "anomalies").iterdir())]
+    assert anomalies
+    for anomaly in anomalies:
+        assert (anomaly["kind"], anomaly["name"], anomaly["value"], anomaly["utterances"]) == ("input", "mel", "nan", [clip])
+        assert clip in anomaly["batch"]
+        assert anomaly["figures"]["loss"] == "nan"
+    assert f"update skipped: input mel is nan ({clip})" in caplog.text
+    assert read_state(run).totals.skipped_updates == len(anomalies)
+    train_lines = [line for line in read_metrics(run / "metrics.jsonl") if line["kind"] == "train"]
+    assert train_lines[-1]["skipped_updates"] == len(anomalies)
+    assert [line["step"] for line in train_lines if np.isnan(line["loss"])] == [anomaly["step"] for anomaly in anomalies]
+    content = Checkpoints(run).newest(CPU)
+    assert all(value.isfinite().all() for value in _flat([content["model"], content["optimiser"]]).values() if isinstance(value, torch.Tensor))
+    assert all(np.isfinite(record.metrics["mel_loss"]) for record in past_records(run))
+
+
+def test_skipped_updates_survive_a_stop(damaged_store, config, tmp_path):
+    knobs = override(config, {"training.steps": 12})
+    _train(damaged_store, knobs, tmp_path / "straight")
+    for step in (2, 5, 8):
+        stop = StopFlag()
+        with pytest.raises(PreemptedError):
+            _train(damaged_store, knobs, tmp_path / "run", AtStep(step, stop.set), stop)
+    _train(damaged_store, knobs, tmp_path / "run")
+    _assert_same(tmp_path / "run", tmp_path / "straight")
+    assert [path.name for path in sorted((tmp_path / "run" / "anomalies").iterdir())] == [
+        path.name for path in sorted((tmp_path / "straight" / "anomalies").iterdir())
+    ]
+
+
+def test_too_many_skipped_updates_in_a_row_are_a_divergence(store, config, tmp_path):
+    knobs = override(config, {"training.max_skipped_updates": 3, "training.steps": 50})
+    without_numbers = replace(store, _mels=np.full_like(store._mels, np.nan))
+    with pytest.raises(TrainingDivergedError, match=r"3 updates in a row were not finite.*at step 3: input mel is nan"):
+        _train(without_numbers, knobs, tmp_path / "run")
+    state = read_state(tmp_path / "run")
+    assert (state.state, state.step, state.totals.skipped_updates) == ("diverged", 3, 3)
+    assert len(list((tmp_path / "run" / "anomalies").iterdir())) == 3
+
+
+def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(straight, store, config, tmp_path, file_size_limit):
+    run = tmp_path / "run"
+    size = (straight / "checkpoints" / f"step-{STEPS:08d}.pt").stat().st_size
+    _train(store, override(config, {"training.steps": 4}), run)
+    before = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    with file_size_limit(size - 1000), pytest.raises(CannotWriteError, match=r"checkpoints/step-0000000\d\.pt"):
+        _train(store, config, run)
+    assert {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()} == before
+    for path in run.rglob("*.json"):
+        json.loads(path.read_text())
+    _train(store, config, run)
+    assert read_state(run).state == "finished"
+
+
+def test_a_read_only_folder_is_refused_before_anything_is_done(store, config, read_only_folder):
+    with pytest.raises(CannotWriteError, match="no permission"):
+        _train(store, config, read_only_folder / "run")
+
+
+def test_a_run_of_another_configuration_is_left_as_it_is(straight, store, config):
+    before = {path: path.read_bytes() for path in straight.rglob("*.*") if path.is_file()}
+    with pytest.raises(UsageError, match=r"holds another run: model\.prenet is 16, the run has 12"):
+        _train(store, override(config, {"model.prenet": 16}), straight)
+    assert {path: path.read_bytes() for path in straight.rglob("*.*") if path.is_file()} == before
+
+
+def test_features_prepared_otherwise_are_refused(store, config, tmp_path):
+    with pytest.raises(UsageError, match=r"audio\.hop_length"):
+        _train(store, override(config, {"audio.hop_length": 200}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_when_every_checkpoint_is_damaged_the_run_says_so(store, config, tmp_path):
+    run = tmp_path / "run"
+    _train(store, override(config, {"training.steps": 4}), run)
+    for path in (run / "checkpoints").glob("*.pt"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"every checkpoint in .* is damaged"):
+        _train(store, config, run)
