@@ -40,7 +40,7 @@ def training(record: RunRecord) -> Section:
     intro = "Every figure that training logged, over its steps. Held-out clips are never trained on."
     marks = " Thin vertical lines mark skipped updates." if record.anomalies else ""
     notes = tuple(Note(words, "warning") for words in undrawn)
-    return Section("training", "Training", intro + marks, ((*([Pictures(tuple(pictures), 3)] if pictures else []), *notes)))
+    return Section("training", "Training", intro + marks, (Pictures(tuple(pictures), 3), *notes) if pictures else notes)
 
 
 def alignments(measured: Sequence[Measured], record: RunRecord) -> Section:
@@ -147,7 +147,10 @@ def _gate_words(gate: dict[str, float]) -> str:
         return "The gate holds values that are no probabilities."
     if not gate["stopped"]:
         return "The gate does not open within the recording."
-    return f"The gate opens {show(gate['stop_error_frames'])} frames from the true end."
+    early = int(gate["stop_error_frames"])
+    return (
+        "The gate opens at the true last frame." if not early else f"The gate opens {early} frame{'s' if early > 1 else ''} before the true last one."
+    )
 
 
 def _alignment(item: Measured, row: int) -> Floats:

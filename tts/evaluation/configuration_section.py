@@ -14,7 +14,7 @@ def configuration_section(config: Config) -> Section:
     changed = [name for name in values if values[name] != defaults[name]]
     columns = ("knob", "value", "default", "meaning")
     rows = {name: (name, Cell(_show(values[name])), Cell(_show(defaults[name]), "quiet"), meanings[name]) for name in values}
-    caption = f"{len(changed)} of {len(values)} knobs differ from the defaults, which are the paper's."
+    caption = f"{len(changed)} of {len(values)} knobs differ from the defaults, which are the preset tacotron2."
     return Section(
         "configuration",
         "Configuration",
