@@ -1,0 +1,64 @@
+"""What works here, found out by trying."""
+
+import pytest
+
+from tts import doctor
+from tts.config import TrackingConfig
+from tts.doctor import Check, failure, memory_limit
+from tts.errors import ServiceUnavailableError
+
+
+@pytest.fixture(scope="module")
+def checks() -> dict[str, Check]:
+    return {check.name: check for check in doctor.examine(TrackingConfig(backend="jsonl"))}
+
+
+def test_what_training_needs_works_where_the_tests_run(checks):
+    assert [check for check in checks.values() if check.needed and not check.works] == []
+    assert failure(list(checks.values())) is None
+    assert "computes on" in checks["torch"].detail
+    assert checks["espeak-ng"].detail.startswith("spoke a sentence of ")
+
+
+def test_a_missing_device_is_no_failure(checks):
+    assert not checks["cuda"].needed
+    assert not checks["bf16"].needed
+
+
+def test_a_server_that_is_down(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    check = next(check for check in doctor.examine(TrackingConfig(uri="http://127.0.0.1:9")) if check.name == "tracking")
+    assert not check.works
+    assert "127.0.0.1:9 is out of reach" in check.detail
+    assert check.exit_code == 69
+
+
+def test_the_exit_code_says_whether_a_service_is_all_that_is_missing():
+    down = Check("tracking", works=False, needed=True, detail="", exit_code=69)
+    broken = Check("torch", works=False, needed=True, detail="", exit_code=1)
+    unneeded = Check("cuda", works=False, needed=False, detail="", exit_code=1)
+    assert isinstance(failure([down, unneeded]), ServiceUnavailableError)
+    error = failure([down, broken, unneeded])
+    assert error is not None
+    assert (error.exit_code, str(error)) == (1, "does not work here: tracking, torch")
+
+
+@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_the_containers_limit_counts(tmp_path, name):
+    host = memory_limit(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("1000000\n")
+    assert memory_limit(tmp_path) == 1_000_000
+    (tmp_path / name).write_text("9223372036854771712\n")
+    assert memory_limit(tmp_path) == host
+    (tmp_path / name).write_text("max\n" if name == "memory.max" else f"{2**63}\n")
+    assert memory_limit(tmp_path) == host
+
+
+def test_little_disk_and_memory_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "NEEDED_DISK", 2**62)
+    monkeypatch.setattr(doctor, "NEEDED_MEMORY", 2**62)
+    checks = {check.name: check for check in doctor.examine(TrackingConfig(backend="none"))}
+    assert not checks["disk"].works
+    assert "GiB are needed" in checks["disk"].detail
+    assert not checks["memory"].works
