@@ -21,7 +21,7 @@ def _take_all(url, worker, folder, control):
 
 
 def test_workers_finish_exactly_the_budget_between_them(make_study):
-    study = make_study(trials=21)
+    study = make_study(trials=13)
     study.storage.engine.dispose()
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe() for _ in range(4)]
@@ -36,8 +36,8 @@ def test_workers_finish_exactly_the_budget_between_them(make_study):
     for worker in workers:
         worker.join()
 
-    assert sorted(number for numbers in taken for number in numbers) == list(range(21))
-    assert count(study) == {TrialState.COMPLETE: 21}
+    assert sorted(number for numbers in taken for number in numbers) == list(range(13))
+    assert count(study) == {TrialState.COMPLETE: 13}
     assert take(study, "late") is None
 
 

@@ -163,9 +163,9 @@ def test_workers_that_all_end_early_are_reported_with_their_reason(features, bas
 @pytest.mark.slow
 def test_nothing_is_lost_by_ctrl_c_by_a_killed_tune_or_by_a_killed_worker(features, base, tmp_path, until):
     folder, config = tmp_path / "study", tmp_path / "config.json"
-    config.write_text(to_json(budget(base, 3, steps=12, validation_interval=3, workers=2, pruner="none")))
 
-    def start():
+    def start(workers):
+        config.write_text(to_json(budget(base, 3, steps=12, validation_interval=3, workers=workers, pruner="none")))
         return subprocess.Popen([sys.executable, "-c", PROGRAM, str(features), str(folder), str(config)], stderr=subprocess.PIPE, text=True)
 
     def trials():
@@ -178,7 +178,7 @@ def test_nothing_is_lost_by_ctrl_c_by_a_killed_tune_or_by_a_killed_worker(featur
     def family(process):
         return psutil.Process(process.pid).children(recursive=True)
 
-    interrupted = start()
+    interrupted = start(workers=1)
     until((folder / "tracking.json").exists)
     study = open_study(storage_url(folder, None), "voices")
     until(lambda: reported(1))
@@ -190,7 +190,7 @@ def test_nothing_is_lost_by_ctrl_c_by_a_killed_tune_or_by_a_killed_worker(featur
     assert {trial.state.name for trial in trials()} <= {"WAITING", "COMPLETE"}
     before = sum(len(trial.intermediate_values) for trial in trials())
 
-    killed = start()
+    killed = start(workers=1)
     until(lambda: reported(before + 1))
     processes = family(killed)
     killed.kill()
@@ -198,7 +198,7 @@ def test_nothing_is_lost_by_ctrl_c_by_a_killed_tune_or_by_a_killed_worker(featur
     until(lambda: not alive(processes))
     before = sum(len(trial.intermediate_values) for trial in trials())
 
-    last = start()
+    last = start(workers=2)
     until(lambda: reported(before + 1))
     workers = [process for process in psutil.Process(last.pid).children() if "tts.tuning" in process.cmdline()]
     assert len(workers) == 2

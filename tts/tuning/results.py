@@ -11,7 +11,6 @@ from typing import Any
 
 import optuna
 import yaml
-from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ConfigDict
 
@@ -149,6 +148,8 @@ def _importances(study: optuna.Study) -> dict[str, float] | None:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < IMPORTANCE_TRIALS or len({trial.value for trial in complete}) < 2:
         return None
+    from optuna.importance import get_param_importances  # loads scikit-learn for a second: not before workers have started
+
     shares = get_param_importances(study)
     return shares if all(math.isfinite(share) for share in shares.values()) else None
 

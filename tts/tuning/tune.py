@@ -22,7 +22,6 @@ from tts.training.validation import VALIDATION_METRICS
 from tts.tuning.launch import Launcher, LocalLauncher, Task, Workers
 from tts.tuning.objective import Objective
 from tts.tuning.queue import count, is_spent
-from tts.tuning.report import write_page
 from tts.tuning.results import StudyRecord, is_current, record, write_tables
 from tts.tuning.storage import reaching, storage_url
 from tts.tuning.study import Plan, Study, create_study
@@ -170,6 +169,8 @@ def _write(study: Study, folder: Path) -> StudyRecord:
     """Leaves the results; those that are there already and current stay."""
     results = record(study)
     if not is_current(folder, results):
+        from tts.tuning.report import write_page  # loads Matplotlib: not before workers have started
+
         write_tables(folder, results)
         write_page(folder, results)
     return results
