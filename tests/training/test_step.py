@@ -103,6 +103,17 @@ def test_an_overflow_of_the_scaler_is_no_anomaly_and_leaves_no_trace(new_run, ti
     assert not learner.optimiser.state
 
 
+def test_gradients_that_overflow_without_being_enlarged_are_an_anomaly(new_run, tiny):
+    """Or a scaler would halve its scale for ever, and nobody would hear that no update is made."""
+    learner, batch = new_run(tiny)
+    learner = replace(learner, scaler=GradScaler("cpu", init_scale=1.0))
+    learner.model.encoder.lstm.weight_hh_l0.register_hook(lambda gradient: gradient * torch.inf)
+    result = train_step(learner, batch, tiny, 1)
+    assert not result.overflow
+    assert result.anomaly is not None
+    assert result.anomaly.kind == "gradient"
+
+
 def test_the_scaler_finds_a_scale_that_works(new_run, tiny):
     learner, batch = new_run(tiny)
     learner = replace(learner, scaler=GradScaler("cpu", init_scale=2.0**127))
