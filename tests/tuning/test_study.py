@@ -86,3 +86,27 @@ def test_a_worker_is_told_which_studies_there_are(make_study):
 
     with pytest.raises(DataError, match=re.escape("study 'voice' is not in") + ".*" + re.escape("(there: voices)")):
         open_study(study.url, "voice")
+
+
+def test_a_second_study_does_not_mix_its_trials_with_the_firsts(make_study):
+    study = make_study()
+    (study.plan.folder / "trials" / "0").mkdir(parents=True)
+
+    with pytest.raises(UsageError, match="holds the trials of another study than 'others'"):
+        create_study(study.url, "others", study.plan)
+
+
+def test_a_study_keeps_its_folder_unless_the_database_moved_with_it(make_study, tmp_path):
+    study = make_study()
+    plan = study.plan
+    other = tmp_path / "other"
+
+    with pytest.raises(UsageError, match=re.escape(f"keeps its trials in {plan.folder}")):
+        create_study(study.url, "voices", plan.model_copy(update={"folder": other}))
+    study.storage.engine.dispose()
+    plan.folder.rename(tmp_path / "moved")
+
+    moved = create_study(storage_url(tmp_path / "moved", None), "voices", plan.model_copy(update={"folder": tmp_path / "moved"}))
+
+    assert moved.plan.folder == tmp_path / "moved"
+    assert len(moved.trials.trials) == 1

@@ -13,7 +13,7 @@ import yaml
 from tts.config.load import flatten, override, read_config, to_json
 from tts.errors import DataError, TrainingDivergedError, UsageError
 from tts.progress import Silent
-from tts.tracking import NoTracker
+from tts.tracking import NoTracker, open_tracker
 from tts.training.preemption import StopFlag
 from tts.tuning.launch import Ended, Workers
 from tts.tuning.storage import storage_url
@@ -158,6 +158,29 @@ def test_workers_that_all_end_early_are_reported_with_their_reason(features, bas
         DataError, match=re.escape("no worker left after 0 finished trials (worker 0 ended with exit code 65: feature store is damaged;")
     ):
         tune(features, tmp_path / "study", base, storage=None, name="voices", tracker=NoTracker(), progress=Silent(), launcher=Broken())
+
+
+def test_a_study_that_goes_on_continues_its_run_but_not_one_of_another_store(features, base, tmp_path):
+    def parents(config, folder):
+        tracker = open_tracker(config.tracking, folder)
+        tune(
+            features, tmp_path / "study", config,
+            storage=None, name="voices", tracker=tracker, progress=Silent(), launcher=InThisProcess(), tracking_folder=folder,
+        )  # fmt: skip
+        lines = [json.loads(line) for line in (folder / "tracking.jsonl").read_text().splitlines()]
+        starts = [line for line in lines if line["kind"] == "start" and line["name"] == "voices"]
+        trials = [line for line in lines if line["kind"] == "start" and line["name"].startswith("trial-")]
+        assert {line["parent"] for line in trials} == {line["run"] for line in starts}
+        return [line["run"] for line in starts], [line["name"] for line in trials]
+
+    config = override(base, {"tracking.backend": "jsonl"})
+    first, _ = parents(budget(config, 1), tmp_path / "a")
+    second, _ = parents(budget(config, 2), tmp_path / "a")
+    elsewhere, trials = parents(budget(config, 3), tmp_path / "b")
+
+    assert second == first * 2
+    assert elsewhere[0] not in first
+    assert trials == ["trial-2"]
 
 
 @pytest.mark.slow

@@ -169,7 +169,7 @@ def test_each_trial_is_a_run_below_the_studys(base, make_study, features):
     starts = [line for line in lines if line["kind"] == "start"]
     assert [(line["name"], line["parent"]) for line in starts] == [("trial-0", "parent"), ("trial-1", "parent")]
     for trial, start in zip(study.trials.trials, starts, strict=True):
-        assert trial.user_attrs["tracking_run"] == start["run"]
+        assert trial.user_attrs["tracking_run"] == {"parent": "parent", "run": start["run"]}
         own = [line for line in lines if line["run"] == start["run"]]
         (params,) = [line["values"] for line in own if line["kind"] == "params"]
         assert params == {name: str(value) for name, value in trial.params.items()}

@@ -65,8 +65,8 @@ class Attempt:
         """Whether the trial is finished; if not it was handed back. Raises what is wrong with the surroundings, after handing it back."""
         logger.info("trial %d: %s", self.trial.number, "  ".join(f"{name}={value:.4g}" for name, value in self.trial.params.items()))
         try:
-            with self.tracker.run(f"trial-{self.trial.number}", parent=self.parent, run_id=self.attributes.get(TRACKING_RUN)) as tracked:
-                state = self._train(tracked, stop)
+            with self.tracker.run(f"trial-{self.trial.number}", parent=self.parent, run_id=self._tracked()) as tracked:
+                state = self._train_and_tag(tracked, stop)
         except (TrialFailedError, UnusableMetricError, UsageError) as error:
             self._tell(TrialState.FAIL, str(error))
         except PreemptedError as error:
@@ -81,19 +81,31 @@ class Attempt:
             self._tell(state)
         return True
 
+    def _tracked(self) -> str | None:
+        """The run of an earlier attempt. One below another parent may be in another store."""
+        known: dict[str, str] = self.attributes.get(TRACKING_RUN, {})
+        return known.get("run") if known.get("parent") == self.parent else None
+
+    def _train_and_tag(self, tracked: Run, stop: StopFlag) -> TrialState:
+        try:
+            state = self._train(tracked, stop)
+        except (TrialFailedError, UnusableMetricError, UsageError) as error:
+            tracked.tags({"trial": "fail", "reason": str(error)})
+            raise
+        tracked.tags({"trial": state.name.lower()})
+        return state
+
     def _train(self, tracked: Run, stop: StopFlag) -> TrialState:
         with reaching(self.study.url):
-            self.trial.set_user_attr(TRACKING_RUN, tracked.id)
+            self.trial.set_user_attr(TRACKING_RUN, {"parent": self.parent, "run": tracked.id})
         tracked.params(self.trial.params)
         lock = self.plan.folder / ".locks" / f"trial-{self.trial.number}"
         config = trial_config(self.plan.config, self.trial.params)
         work = Work(self.features, self.folder, lock, config, self.plan.config.tuning.workers)
         if run_trial(work, lambda step, metrics: self._judge(tracked, step, metrics), stop) == "pruned":
-            tracked.tags({"trial": "pruned"})
             return TrialState.PRUNED
         if self.step < config.training.steps:
             raise TrialFailedError(f"its last validation was at step {self.step} of {config.training.steps}")
-        tracked.tags({"trial": "complete"})
         return TrialState.COMPLETE
 
     def _judge(self, tracked: Run, step: int, metrics: Mapping[str, float]) -> bool:

@@ -36,9 +36,17 @@ def storage_url(folder: Path, storage: str | None) -> str:
         url.get_dialect()
     except (ArgumentError, sqlalchemy.exc.NoSuchModuleError):
         raise UsageError("storage must be a database URL such as sqlite:///study.db or postgresql+psycopg://user@host/database") from None
-    if url.get_backend_name() == "sqlite" and not _sqlite_file(storage):
+    if url.get_backend_name() == "sqlite" and not sqlite_file(storage):
         raise UsageError("storage must be a file that worker processes share, got a SQLite database in memory")
     return storage
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database; None for another kind, or one in memory."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
 
 
 def public(url: str) -> str:
@@ -70,7 +78,7 @@ def is_locked(path: Path) -> bool:
 def create_tables(url: str) -> None:
     """Creates the schema where it is missing. The caller holds the study's lock. Raises DataError, CannotWriteError, ServiceUnavailableError."""
     with reaching(url):
-        if file := _sqlite_file(url):
+        if file := sqlite_file(url):
             _refuse_foreign(file)
             file.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(file, timeout=BUSY_SECONDS)
@@ -82,7 +90,7 @@ def create_tables(url: str) -> None:
 def open_storage(url: str) -> RDBStorage:
     """A connection to a database whose tables exist; one to a process, never forked. Raises DataError, ServiceUnavailableError."""
     with reaching(url):
-        file = _sqlite_file(url)
+        file = sqlite_file(url)
         if file and not file.exists():
             raise DataError(f"study database {file} does not exist; create the study with `tts tune`")
         if file:
@@ -124,17 +132,10 @@ class _Connection(sqlite3.Connection):
 
 
 def _engine(url: str) -> dict[str, Any]:
-    if _sqlite_file(url):
+    if sqlite_file(url):
         return {"connect_args": {"timeout": BUSY_SECONDS, "factory": _Connection}}
     # Connections, not queries, are what a database server runs out of (100 by default): two to a worker.
     return {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True, "pool_recycle": 1800}
-
-
-def _sqlite_file(url: str) -> Path | None:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(str(parsed.database))
 
 
 def _refuse_foreign(file: Path) -> None:

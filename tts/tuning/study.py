@@ -18,7 +18,7 @@ from tts.errors import DataError, UsageError
 from tts.tuning.objective import Objective
 from tts.tuning.search import pruner
 from tts.tuning.space import Space, default_params, search_space
-from tts.tuning.storage import create_tables, locked, open_storage, public, reaching
+from tts.tuning.storage import create_tables, locked, open_storage, public, reaching, sqlite_file
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,9 @@ def create_study(url: str, name: str, plan: Plan) -> Study:
             )
             trials = study.get_trials(deepcopy=False)
             if PLAN in study.user_attrs:
-                _refuse_other(_plan(study, url), plan, name)
+                _refuse_other(_plan(study, url), plan, name, url)
+            elif (plan.folder / "trials").exists():
+                raise UsageError(f"{plan.folder} holds the trials of another study than {name!r}; choose another folder, or remove its trials/")
             elif any(trial.state != TrialState.WAITING for trial in trials):
                 raise UsageError(f"study {name!r} in {public(url)} was not made by `tts tune`; choose another --study or --storage")
             elif not trials:
@@ -163,7 +165,11 @@ def _plan(study: optuna.Study, url: str) -> Plan:
         ) from None
 
 
-def _refuse_other(known: Plan, plan: Plan, name: str) -> None:
+def _refuse_other(known: Plan, plan: Plan, name: str, url: str) -> None:
+    travels = sqlite_file(url)
+    moved = travels is not None and travels.resolve().parent == plan.folder
+    if known.folder != plan.folder and known.folder.exists() and not moved:
+        raise UsageError(f"study {name!r} keeps its trials in {known.folder}; give that folder, or choose another study")
     if different := known.differences(plan):
         raise UsageError(
             f"study {name!r} exists and its trials would not be comparable: {'; '.join(different)}; set it back, or choose another study"

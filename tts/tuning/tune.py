@@ -1,16 +1,18 @@
 """The whole of tuning: a study, workers, and what comes out of it."""
 
+import hashlib
 import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 
-from tts.config import Config
+from tts.config import Config, TrackingConfig
 from tts.config.load import to_json
 from tts.data.store import FeatureStore
 from tts.errors import CannotWriteError, DataError, PreemptedError, ServiceUnavailableError, TrainingDivergedError, TtsError, UsageError
@@ -95,9 +97,10 @@ def tune(
     ran = not is_spent(opened)
     if ran:
         launcher = launcher or LocalLauncher(study / "workers")
-        with tracker.run(name, run_id=_tracked(study)) as parent:
+        where = _where(config.tracking, tracking_folder or study)
+        with tracker.run(name, run_id=_tracked(study, where)) as parent:
             parent.params({"study": name, "features": store.fingerprint, **config.tuning.model_dump(mode="json")})
-            write_text(study / TRACKING, json.dumps({"run": parent.id, "folder": str((tracking_folder or study).resolve())}) + "\n")
+            write_text(study / TRACKING, json.dumps({"run": parent.id, **where}) + "\n")
             _run(opened, launcher, Task(features, url, name), config.tuning.workers, progress, StopFlag() if stop is None else stop)
             results = _write(opened, study)
             parent.artefact(study / "study.html")
@@ -115,7 +118,7 @@ def _run(study: Study, launcher: Launcher, task: Task, workers: int, progress: P
     try:
         launcher.start(task, workers)
         done, reported = _finished(count(study)), 0
-        with progress.task(f"study {task.name}", total=study.plan.config.tuning.trials, done=done) as shown:
+        with progress.task("Trials", total=study.plan.config.tuning.trials, done=done) as shown:
             while True:
                 now = launcher.poll()
                 counts = count(study)
@@ -124,6 +127,7 @@ def _run(study: Study, launcher: Launcher, task: Task, workers: int, progress: P
                 if is_spent(study):
                     return
                 if stop:
+                    logger.info("stopping: trials under way write their checkpoints")
                     raise stopped(stop, f"study {task.name!r} stopped after {done} trials; the same command goes on with it")
                 for ended in now.ended[reported:]:
                     logger.warning("%s; its trial waits for another worker", ended)
@@ -158,10 +162,16 @@ def _abandoned(workers: Workers, name: str, done: int) -> TtsError:
     return kind(f"study {name!r} has no worker left after {done} finished trials ({lines}); the same command goes on with it")
 
 
-def _tracked(folder: Path) -> str | None:
-    """The parent run that an earlier call began."""
+def _where(config: TrackingConfig, folder: Path) -> dict[str, str]:
+    """Names a tracking store. Its URI may hold a password: only a hash is written."""
+    return {"folder": str(folder.resolve()), "store": f"{config.backend}-{hashlib.sha256(config.uri.encode()).hexdigest()[:12]}"}
+
+
+def _tracked(folder: Path, where: Mapping[str, str]) -> str | None:
+    """The parent run that an earlier call began in the same store."""
     file = folder / TRACKING
-    run: str | None = json.loads(file.read_text(encoding="utf-8"))["run"] if file.is_file() else None
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    run: str | None = known["run"] if known.items() >= where.items() else None
     return run
 
 
