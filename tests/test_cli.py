@@ -330,3 +330,16 @@ def test_doctor(tts):
     assert code == 1
     assert "does not work here: tracking" in said
     assert re.search(r"tracking +NO +tracking\.uri must begin with", out)
+
+
+def test_preparing_again_with_other_sizes_sets_what_later_stages_start_from(tts, corpus, features, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(features, store)
+    file = tmp_path / "sizes.yaml"
+    file.write_text((features / "config.json").read_text())
+    code, out, _ = tts("prepare", corpus, store, "--config", file, "--model.prenet", "16")
+    assert code == 0
+    assert out.startswith("already there")
+    assert json.loads((store / "config.json").read_text())["model"]["prenet"] == 16
+    assert tts("train", store, tmp_path / "run")[0] == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["prenet"] == 16

@@ -19,7 +19,7 @@ from typing import Any
 from tts import chain
 from tts.config import Config
 from tts.config.resolve import overrides_from_json, resolve
-from tts.errors import TtsError
+from tts.errors import INTERRUPTED, TtsError
 from tts.progress import Lines
 from tts.storage import prepare_folder
 from tts.tracking import NoTracker, Tracker, open_tracker
@@ -131,6 +131,9 @@ def _running(work: str) -> Iterator[None]:
     except TtsError as error:
         logger.error("%s", error)  # noqa: TRY400  # the message is for a person; there is no defect to trace
         raise SystemExit(error.exit_code) from error
+    except KeyboardInterrupt:
+        logger.warning("interrupted")
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _end_with_pipeline(lock: Path) -> None:

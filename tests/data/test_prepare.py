@@ -47,10 +47,19 @@ def test_second_time_nothing_is_written(write_corpus, texts, tmp_path):
     corpus, features = write_corpus(texts), tmp_path / "features"
     first = run(corpus, features)
     before = {path: path.stat().st_mtime_ns for path in features.rglob("*")}
-    again = run(corpus, features, override(ENGLISH, {"training.steps": 5}))
+    again = run(corpus, features)
     assert again.reused
     assert (again.fingerprint, again.frames, again.seconds) == (first.fingerprint, first.frames, first.seconds)
     assert {path: path.stat().st_mtime_ns for path in features.rglob("*")} == before
+
+
+def test_knobs_of_later_stages_are_kept_without_making_it_anew(write_corpus, texts, tmp_path):
+    corpus, features = write_corpus(texts), tmp_path / "features"
+    run(corpus, features)
+    before = (features / "mels.npy").stat().st_mtime_ns
+    assert run(corpus, features, override(ENGLISH, {"training.steps": 5})).reused
+    assert FeatureStore.open(features).config.training.steps == 5
+    assert (features / "mels.npy").stat().st_mtime_ns == before
 
 
 def test_other_knobs_or_recordings_make_it_anew(write_corpus, texts, tmp_path, caplog):

@@ -24,7 +24,7 @@ from tts.data.quality import Measures, Rejection, check_corpus, refuse_if_too_ma
 from tts.data.store import FeatureStore, Summary
 from tts.errors import CannotWriteError, DataError, UsageError
 from tts.progress import Progress
-from tts.storage import building
+from tts.storage import building, write_text
 from tts.text.symbols import SymbolTable
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress)
     key = fingerprint(config, table, corpus_digest(corpus, clips))
     ready = _reusable(features, key)
     if ready is not None:
+        if ready.config != config:  # in knobs that do not touch the features: they are what later stages start from
+            write_text(features / store.CONFIG, to_json(config))
         return _result(ready.summary, len(ready.quality["rejected"]), reused=True)
     with building(features) as folder:
         utterances, rejections = _extract(clips, folder, config, progress)
@@ -182,7 +184,9 @@ def _write_summary(folder: Path, utterances: Sequence[_Utterance], held_out: NDA
         seconds=sum(utterance.measures.seconds for utterance in utterances),
         mel_mean=mean_M.tolist(),
         mel_deviation=np.sqrt(np.maximum(variance_M, 0)).tolist(),
-        files={str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()},
+        files={
+            str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file() and path.name != store.CONFIG
+        },
     )
     _write_json(folder / store.FEATURES, summary.model_dump())
     return summary

@@ -59,7 +59,7 @@ class Summary(BaseModel):
     mel_deviation: list[float]
     """Standard deviation of each mel band over the same frames."""
     files: dict[str, int]
-    """Size of each other file in bytes: a store that was cut short is recognised without reading it."""
+    """Size of each other file but config.json in bytes: a store that was cut short is recognised without reading it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,4 +207,7 @@ def _assemble(
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
