@@ -64,6 +64,7 @@ class _Line:
         self.figures: dict[str, float | str] = {}
         self._begun = self._shown = time.monotonic()
         self._first = done
+        self._last_shown: int | None = None
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
         self.done += steps
@@ -73,6 +74,9 @@ class _Line:
             self.show()
 
     def show(self) -> None:
+        if self.done == self._last_shown:
+            return
+        self._last_shown = self.done
         spent = time.monotonic() - self._begun
         left = spent / max(1, self.done - self._first) * (self.total - self.done)
         logger.info("%s %d/%d  %.0f s, %.0f s left  %s", self.title, self.done, self.total, spent, left, show(self.figures))
