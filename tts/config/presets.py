@@ -37,6 +37,17 @@ def small() -> Config:
     )
 
 
+_DEMO_KNOBS = (
+    "optimiser.learning_rate",
+    "optimiser.clip_norm",
+    "losses.gate_weight",
+    "guided_attention.weight",
+    "guided_attention.sigma",
+    "model.prenet_dropout",
+)
+"""Those that show an effect within the demo's short trials."""
+
+
 def demo() -> Config:
     """Learns to speak on two CPU cores in minutes: the layout of Shen et al. 2018 at an eighth of its widths, five frames a step.
 
@@ -62,7 +73,7 @@ def demo() -> Config:
         guided_attention=GuidedAttentionConfig(weight=5.0, hold_steps=300, decay_steps=300, final_share=0.1),
         optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, decay_start=800, decay_half_life=250, minimum_learning_rate=1e-4),
         training=TrainingConfig(steps=1500, validation_interval=100, checkpoint_interval=100),
-        tuning=TuningConfig(trials=6, steps=90, validation_interval=15, workers=2),
+        tuning=TuningConfig(knobs=_DEMO_KNOBS, trials=6, steps=90, validation_interval=15, workers=2),
         evaluation=EvaluationConfig(sentences=12),
     )
 

@@ -18,6 +18,7 @@ class ObjectiveTerm(Section):
 class TuningConfig(Section):
     """The study."""
 
+    # Not data.frame_budget: a trial has a budget of steps, so larger batches would win by computing more.
     knobs: Annotated[tuple[str, ...], Field(min_length=1, description="Knobs that are searched, by their full names.")] = (
         "optimiser.learning_rate",
         "optimiser.warmup_steps",
@@ -25,7 +26,6 @@ class TuningConfig(Section):
         "losses.gate_weight",
         "guided_attention.weight",
         "guided_attention.sigma",
-        "data.frame_budget",
         "model.prenet_dropout",
         "model.encoder_dropout",
     )
