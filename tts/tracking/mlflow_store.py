@@ -199,8 +199,8 @@ def _explain(error: Exception, uri: str) -> TtsError:
     """The error in our terms, by what a person can do about it."""
     text = " ".join(str(getattr(error, "message", "") or error).split("[SQL:")[0].split())[:300]
     for sign, remedy in (
-        ("disk is full", "free space"),
-        ("readonly database", "make it writable"),
+        ("disk is full", "free space or choose another --tracking.uri"),
+        ("readonly database", "make it writable or choose another --tracking.uri"),
         ("unable to open", "choose another --tracking.uri"),
     ):
         if sign in text:
