@@ -23,7 +23,7 @@ from tts.config.resolve import overrides_from_json, resolve
 from tts.errors import INTERRUPTED, TtsError, UsageError
 from tts.progress import for_terminal
 from tts.storage import prepare_folder
-from tts.threads import wait_passively
+from tts.threads import wait_patiently
 
 SENTENCES = {
     "en": "This voice was tuned and trained on your own machine.",
@@ -76,7 +76,7 @@ def local(
 
 def main() -> int:
     """The program: exit codes are those of `tts`; 1 when a step failed, whose own message is above."""
-    wait_passively()
+    wait_patiently()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         tyro.cli(local, prog="python -m pipelines.local", use_underscores=True)

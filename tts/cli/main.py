@@ -15,7 +15,7 @@ from tts import __version__
 from tts.cli.commands import COMMANDS
 from tts.cli.parse import parse
 from tts.errors import INTERRUPTED, CannotWriteError, PreemptedError, TtsError, UsageError
-from tts.threads import wait_passively
+from tts.threads import wait_patiently
 
 WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM)
 
@@ -23,7 +23,7 @@ WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACC
 def main(argv: Sequence[str] | None = None) -> int:
     """The program `tts`: runs a command and returns its exit code (DESIGN: 0, 64, 65, 69, 70, 73, 75, 130)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    wait_passively()
+    wait_patiently()
     verbose = "--verbose" in arguments or bool(os.environ.get("DEBUG"))
     try:
         with _logging(verbose), _sigterm():

@@ -72,7 +72,8 @@ def demo() -> Config:
         losses=LossConfig(gate_positive_weight=5.0),
         guided_attention=GuidedAttentionConfig(weight=5.0, hold_steps=300, decay_steps=300, final_share=0.1),
         optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, decay_start=800, decay_half_life=250, minimum_learning_rate=1e-4),
-        training=TrainingConfig(steps=1500, validation_interval=100, checkpoint_interval=100),
+        # A second thread shortens so small a step by a sixth, and makes it several times longer beside anything else that is busy.
+        training=TrainingConfig(steps=1500, validation_interval=100, checkpoint_interval=100, threads=1),
         tuning=TuningConfig(knobs=_DEMO_KNOBS, trials=6, steps=90, validation_interval=15, workers=2),
         evaluation=EvaluationConfig(sentences=12),
     )
