@@ -64,6 +64,20 @@ def test_a_trial_that_learns_nothing_is_pruned_where_the_configuration_says(make
     assert (state.state, state.step) == ("stopped", 4)
 
 
+def test_the_configurations_own_values_run_to_the_end_whatever_the_others_reached(make_study, features):
+    study = make_study(trials=7, pruner="median")
+    params = study.trials.trials[0].system_attrs["fixed_params"]
+    for _ in range(5):
+        unreachable = {"value": -100.0, "intermediate_values": {2: -100.0, 4: -100.0, 6: -100.0}}
+        study.trials.add_trial(optuna.create_trial(params=params, distributions=study.space, **unreachable))
+    enqueue(study)
+
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()) == 2
+
+    baseline, *_, same_values = study.trials.trials
+    assert (baseline.state, same_values.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+
+
 def test_a_metric_that_is_not_finite_fails_the_trial_which_is_never_the_best(make_study, features, tmp_path):
     damaged = tmp_path / "features"
     shutil.copytree(features, damaged)

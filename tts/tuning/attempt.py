@@ -18,7 +18,7 @@ from tts.tuning.objective import UnusableMetricError
 from tts.tuning.queue import LOG, METRICS, REASON, SECONDS, TRACKING_RUN, hand_back
 from tts.tuning.space import apply
 from tts.tuning.storage import reaching
-from tts.tuning.study import Study
+from tts.tuning.study import BASELINE, Study
 from tts.tuning.trial import TrialFailedError, Work, run_trial, tail
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,11 @@ class Attempt:
         tracked.metrics({**metrics, "objective": self.value}, step)
         with reaching(self.study.url):
             self.trial.report(self.value, step)
-            return step < self.plan.config.tuning.steps and self.trial.should_prune()
+            if step == self.plan.config.tuning.steps:
+                return False
+            hopeless = self.trial.should_prune()  # asked of every trial: it is here that Hyperband notes what a trial had reached
+            # All values are judged against the configuration's own, so that trial runs to its end.
+            return bool(hopeless) and self.trial.number != BASELINE
 
     def _tell(self, state: TrialState, reason: str = "") -> None:
         self._note()

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 PLAN = "plan"
+BASELINE = 0
+"""Number of the trial that has the configuration's own values."""
 """Name of the study's attribute that holds its Plan."""
 
 # What must stay the same for trials to be comparable; the searched knobs themselves are set by each trial.
