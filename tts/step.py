@@ -22,6 +22,7 @@ from tts.config.resolve import overrides_from_json, resolve
 from tts.errors import INTERRUPTED, TtsError
 from tts.progress import Lines
 from tts.storage import prepare_folder
+from tts.threads import wait_patiently
 from tts.tracking import NoTracker, Tracker, open_tracker
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ def _end(stage: chain.Stage) -> Figures:
 @contextmanager
 def _running(work: str) -> Iterator[None]:
     """The edge of a step: one line for an error, and the exit code that says what to do about it."""
+    wait_patiently()
     try:
         if work:
             with (prepare_folder(Path(work)) / STEP_LOCK).open("w") as lock:
