@@ -20,8 +20,11 @@ ATTENDED = 0.1
 JUMP = 3
 """Symbols by which the attended position may move in one step; more is a repetition (back) or a skip (forward)."""
 
-END_SYMBOLS = 2
-"""The end is reached when the last step attends one of this many last symbols: the last letter or mark, and end of sequence."""
+END_SYMBOLS = 3
+"""The end is reached when the last step attends one of this many last symbols: the last letter, its full stop and the end of sequence.
+
+The last two are silent, and silence is cut off the recordings: a voice that says the last letter has said it all.
+"""
 
 MASS_TOLERANCE = 0.02
 """Deviation of a row's mass from 1 that half precision explains."""
