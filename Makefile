@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := .uv/bin/uv
 DEMO ?= demo
+CHROMIUM ?= chromium
 # A Python that is on the machine; `make setup UV_PYTHON_DOWNLOADS=automatic` fetches one instead.
 export UV_PYTHON_DOWNLOADS ?= never
 
@@ -26,7 +27,7 @@ demo: $(READY) ## Make a corpus, tune, train, judge and register a voice: folder
 	@$(BIN)/python -m pipelines.local $(DEMO)/corpus $(DEMO)/out --demo
 
 ##@ Develop
-.PHONY: test lint bench compile lock clean
+.PHONY: test lint bench compile picture lock clean
 test: $(READY) ## Run the whole suite
 	@$(BIN)/pytest
 
@@ -42,11 +43,17 @@ bench: $(READY) ## Measure speed and memory against the peers: build/bench.json
 compile: $(READY) ## Write pipelines/compiled/training.yaml from the pipeline's source
 	@$(BIN)/python -m pipelines.compile
 
+picture: ## Photograph the demo's report for the README: docs/report.png (needs Chromium)
+	@profile=$$(mktemp -d) && trap 'rm -rf "$$profile"' EXIT && \
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --hide-scrollbars \
+	  --user-data-dir="$$profile" --window-size=1200,1500 --virtual-time-budget=20000 \
+	  --screenshot="$$PWD/docs/report.png" "file://$(abspath $(DEMO))/out/evaluation/report.html"
+
 lock: $(UV) ## Resolve the requirements anew: exact versions and hashes
 	@UV=$(UV) requirements/lock.sh
 
 clean: ## Remove what was made: environments, build, demo, caches
-	@rm -rf $(VENV) .uv build dist $(DEMO) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .uv build dist demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv comes from the package index by plain pip, checked by hash; its own folder lets it choose another Python for .venv.
