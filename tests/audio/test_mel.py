@@ -40,7 +40,7 @@ def test_agrees_with_librosa(config):
     theirs = by_librosa(samples, config)
     assert ours.shape == theirs.shape
     assert ours.dtype == np.float32
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
 
 
 def test_agrees_with_librosa_on_speech(corpus):
@@ -48,7 +48,8 @@ def test_agrees_with_librosa_on_speech(corpus):
     for clip in read_corpus(corpus):
         samples, _ = soundfile.read(clip.audio, dtype="float32")
         ours, theirs = MelAnalysis(AudioConfig())(torch.from_numpy(samples)).numpy(), by_librosa(samples, AudioConfig())
-        np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(ours, theirs, atol=5e-4, rtol=0)
+        assert (np.abs(ours - theirs) > 1e-4).mean() < 5e-3
         assert np.abs(ours - theirs).mean() < 1e-5
 
 
@@ -77,7 +78,7 @@ def test_frames_for_any_length(samples):
 def test_long_clips_are_analysed_as_one():
     """More frames than one block holds, and a length that is no multiple of it."""
     samples = sound(256 * 300 + 77)
-    np.testing.assert_allclose(MelAnalysis(AudioConfig())(torch.from_numpy(samples)).numpy(), by_librosa(samples, AudioConfig()), atol=1e-4)
+    np.testing.assert_allclose(MelAnalysis(AudioConfig())(torch.from_numpy(samples)).numpy(), by_librosa(samples, AudioConfig()), atol=1e-4, rtol=0)
 
 
 def test_rows_of_a_batch_do_not_mix():

@@ -41,6 +41,18 @@ def test_nothing_to_measure_by(samples):
     assert len(trim(samples, AudioConfig())) == len(samples)
 
 
+@pytest.mark.parametrize("trim_db", [1e-3, 1e-20])
+def test_a_tiny_limit_keeps_the_loudest_frame(trim_db):
+    # Built past the configuration's own bounds: the arithmetic holds by itself.
+    config = AudioConfig().model_copy(update={"trim_db": trim_db})
+    assert 256 <= len(trim(clip(5000, 5000, 5000), config)) < 5000
+
+
+def test_samples_without_a_level_stay_as_they_are():
+    samples = np.full(4000, np.nan, dtype=np.float32)
+    assert trim(samples, AudioConfig()) is samples
+
+
 def test_no_copy():
     samples = clip(5000, 5000, 5000)
     assert np.shares_memory(trim(samples, AudioConfig()), samples)

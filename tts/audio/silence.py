@@ -7,7 +7,7 @@ from tts.config import AudioConfig
 
 
 def trim(samples: NDArray[np.float32], config: AudioConfig) -> NDArray[np.float32]:
-    """A view of the samples (L,) without the ends whose level stays trim_db below the loudest frame's.
+    """A view of the samples (L,) without the ends whose level stays trim_db below the loudest frame's; all if no frame has a level.
 
     Levels are root mean squares over centred windows, as in `librosa.effects.trim`.
     """
@@ -17,7 +17,10 @@ def trim(samples: NDArray[np.float32], config: AudioConfig) -> NDArray[np.float3
     loudest = level.max()
     if loudest == 0:
         return samples
-    loud = np.flatnonzero(level > loudest * 10 ** (-config.trim_db / 20))
+    # Not `>`: where trim_db is so small that the factor rounds to 1, the loudest frame itself still counts.
+    loud = np.flatnonzero(level >= loudest * 10 ** (-config.trim_db / 20))
+    if not len(loud):
+        return samples
     first, last = int(loud[0]), int(loud[-1])
     return samples[first * config.hop_length : min(len(samples), (last + 1) * config.hop_length)]
 
