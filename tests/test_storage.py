@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import stat
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tts.errors import CannotWriteError
-from tts.storage import OLD_AFTER, PARTIAL, building, clear_partial, prepare_folder, write_text, writing
+from tts.storage import OLD_AFTER, PARTIAL, building, clear_partial, prepare_folder, replaceable, write_text, writing
 
 
 def _content(folder: Path) -> list[str]:
@@ -60,6 +61,103 @@ def test_a_folder_replaces_the_old_one_when_it_is_whole(tmp_path):
         (folder / "c").write_text("3")
     assert _content(target) == ["c"]
     assert _content(tmp_path) == ["folder"]
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "disk" / "real").mkdir(parents=True)
+    (tmp_path / "disk" / "real" / "old").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
+    with building(tmp_path / "link") as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert _content(tmp_path / "disk" / "real") == ["new"]
+    assert _content(tmp_path / "disk") == ["real"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "inner/.."])
+def test_the_current_folder_is_refused_before_work(tmp_path, monkeypatch, name):
+    (tmp_path / "here" / "inner").mkdir(parents=True)
+    (tmp_path / "here" / "kept").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(CannotWriteError, match="name a folder inside it"), building(Path(name)):
+        raise AssertionError("worked in vain")
+    assert _content(tmp_path / "here") == ["inner", "kept"]
+    assert _content(tmp_path) == ["here"]
+
+
+@pytest.mark.skipif(not os.path.ismount("/proc"), reason="a mount point that is everywhere on Linux")
+def test_a_mount_point_is_refused_before_work():
+    with pytest.raises(CannotWriteError, match="mount point"), building(Path("/proc")):
+        raise AssertionError("worked in vain")
+
+
+def test_a_link_to_itself_and_a_file_are_refused_before_work(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").touch()
+    for name in ("loop", "file"):
+        with pytest.raises(CannotWriteError, match="a file is in the way"), building(tmp_path / name):
+            raise AssertionError("worked in vain")
+
+
+def test_a_kill_while_replacing_loses_nothing(tmp_path):
+    """Killed at each rename and at the deletion in turn: the folder holds all of the old or all of the new, and the next build tidies up."""
+    for last in range(4):
+        place = tmp_path / str(last) / "folder"
+        place.mkdir(parents=True)
+        (place / "old").touch()
+        child = os.fork()
+        if child == 0:
+            _at_change(last, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            with building(place) as folder:
+                (folder / "new").touch()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert _content(replaceable(place)) == (["old"] if last < 2 else ["new"])
+        with building(place) as folder:
+            (folder / "newer").touch()
+        assert _content(place) == ["newer"]
+        assert not (place.parent / f".folder{PARTIAL}").exists()
+
+
+def test_an_error_between_the_renames_puts_the_old_folder_back(tmp_path):
+    target = tmp_path / "folder"
+    with building(target) as folder:
+        (folder / "old").touch()
+    child = os.fork()
+    if child == 0:
+        _at_change(1, _refuse)
+        try:
+            with building(target) as folder:
+                (folder / "new").touch()
+        except CannotWriteError:
+            os._exit(CannotWriteError.exit_code)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == CannotWriteError.exit_code
+    assert _content(target) == ["old"]
+    assert _content(tmp_path) == ["folder"]
+
+
+def _refuse():
+    raise OSError(errno.EBUSY, "busy")
+
+
+def _at_change(number, act):
+    """Acts when this process is about to rename something or remove a folder for the time `number`, counted from 0."""
+    seen = []
+
+    def audit(event, arguments):
+        if event in ("os.rename", "shutil.rmtree"):
+            seen.append(event)
+            if len(seen) == number + 1:
+                act()
+
+    sys.addaudithook(audit)
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.EBUSY, "name a folder inside it"), (errno.ENOTEMPTY, "another process writes there")])
+def test_what_the_system_holds_is_named(tmp_path, number, remedy):
+    with pytest.raises(CannotWriteError, match=remedy), building(tmp_path / "folder"):
+        raise OSError(number, os.strerror(number))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])

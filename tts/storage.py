@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import logging
 import os
 import shutil
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from tts.errors import CannotWriteError
+
+logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
 """Ending of the names that files and folders have while they are being written."""
@@ -46,20 +49,64 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its name, replacing what was there, when the block ends without an error."""
+    """A temporary folder beside `folder` that takes its name, replacing what was there, when the block ends without an error.
+
+    A link is followed: the folder that it points to is replaced, the link stays. Raises CannotWriteError, before the block where it can be known.
+    """
+    place = replaceable(folder)
     with reporting(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _clear_old(folder)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=PARTIAL))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _clear_old(place)
+        temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=PARTIAL))
         try:
             yield temporary
             temporary.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.replace(folder)
+            _take_place(temporary, place)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def replaceable(folder: Path) -> Path:
+    """The real path of a folder that `building` can replace; what a process killed while replacing it had moved aside is put back.
+
+    Raises CannotWriteError for a file, a mount point and the current folder or one around it, which cannot be renamed.
+    """
+    place = Path(os.path.realpath(folder))
+    with reporting(folder):
+        if Path.cwd().is_relative_to(place):
+            raise CannotWriteError(f"cannot write {folder}: it is or holds the current folder, and is replaced as a whole; name a folder inside it")
+        if os.path.ismount(place):
+            raise CannotWriteError(f"cannot write {folder}: it is a mount point, which cannot be replaced as a whole; name a folder inside it")
+        if os.path.lexists(place) and not place.is_dir():
+            raise CannotWriteError(f"cannot write {folder}: a file is in the way; choose another folder")
+        aside = _aside(place)
+        if aside.is_dir() and not place.exists():
+            aside.replace(place)
+            logger.warning("%s: a process was killed while replacing it; what was there before is back", folder)
+    return place
+
+
+def _take_place(new: Path, place: Path) -> None:
+    """Renames twice, because a folder with content cannot be renamed over: at no moment is there neither the old nor the new one."""
+    aside = _aside(place)
+    if aside.is_dir():  # whoever moved it there got the new one into place, and was killed while deleting
+        shutil.rmtree(aside)
+    if not place.exists():
+        new.replace(place)
+        return
+    place.replace(aside)
+    try:
+        new.replace(place)
+    except BaseException:
+        aside.replace(place)
+        raise
+    shutil.rmtree(aside)
+
+
+def _aside(place: Path) -> Path:
+    """Where the folder that is being replaced waits until the new one is in its place: not a name that is cleared for its age."""
+    return place.parent / f".{place.name}{PARTIAL}"
 
 
 def clear_partial(folder: Path) -> None:
@@ -73,6 +120,8 @@ def clear_partial(folder: Path) -> None:
 
 def _clear_old(folder: Path) -> None:
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PARTIAL}"):
+        if not left.is_dir():
+            continue
         newest = max(entry.lstat().st_mtime for entry in (left, *left.iterdir()))
         if time.time() - newest > OLD_AFTER:
             shutil.rmtree(left)
@@ -99,6 +148,10 @@ def reporting(path: Path) -> Iterator[None]:
             raise CannotWriteError(f"cannot write {path}: larger than this system or its limits (ulimit -f) allow") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise CannotWriteError(f"cannot write {path}: no permission (read-only?); choose another folder") from error
+        if error.errno == errno.EBUSY:
+            raise CannotWriteError(f"cannot write {path}: the system uses it, such as a mount point; name a folder inside it") from error
+        if error.errno == errno.ENOTEMPTY:
+            raise CannotWriteError(f"cannot write {path}: another process writes there; wait for it or choose another folder") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise CannotWriteError(f"cannot write {path}: a file is in the way; choose another folder") from error
         raise
