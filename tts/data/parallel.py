@@ -1,10 +1,11 @@
 """Work on several threads whose results come in order, with little of it in memory."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from tts.cores import usable_cores
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -18,7 +19,7 @@ def in_order(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Ge
     An exception of the function comes out at its item. Closing the generator, as an interrupt of the loop does through
     `contextlib.closing`, drops what has not begun.
     """
-    workers = _cores()
+    workers = usable_cores()
     under_way: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -31,7 +32,3 @@ def in_order(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Ge
         finally:
             for future in under_way:
                 future.cancel()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
