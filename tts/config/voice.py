@@ -21,18 +21,22 @@ class AudioConfig(Section):
     """Mel analysis. The defaults are those of NVIDIA/tacotron2 and HiFi-GAN, so their vocoders fit."""
 
     sample_rate: Annotated[int, Field(ge=8000, le=48000, description="Hz; other recordings are resampled.")] = 22050
-    window_length: Annotated[int, Field(ge=64, le=8192, description="Samples of the analysis window and of the FFT.")] = 1024
+    window_length: Annotated[int, Field(ge=64, le=8192, description="Samples of the analysis window and of the FFT; even.")] = 1024
     hop_length: Annotated[int, Field(ge=16, le=4096, description="Samples between frames: 256 is 11.6 ms at 22,050 Hz.")] = 256
     mels: Annotated[int, Field(ge=8, le=256, description="Mel bands.")] = 80
     min_hz: Annotated[float, Field(ge=0, description="Hz, lower edge of the first band.")] = 0.0
     max_hz: Annotated[float, Field(gt=0, description="Hz, upper edge of the last band.")] = 8000.0
     log_floor: Annotated[float, Field(gt=0, description="Magnitudes are clamped to this before the logarithm.")] = 1e-5
     trim_db: Annotated[
-        float, Field(ge=0, le=120, description="dB below the clip's peak under which leading and trailing sound is cut; 0 keeps all.")
+        float, Field(ge=0, le=120, description="dB below the clip's peak under which leading and trailing sound is cut, 1 or more; 0 keeps all.")
     ] = 45.0
 
     @model_validator(mode="after")
     def _consistent(self) -> "AudioConfig":
+        if self.window_length % 2:  # windows are centred on their frames, and an odd one has no inverse of the same length
+            raise ValueError(f"window_length must be even, got {self.window_length}")
+        if 0 < self.trim_db < 1:
+            raise ValueError(f"trim_db must be 0 (keep all) or at least 1, got {self.trim_db}")
         if self.hop_length > self.window_length // 2:
             raise ValueError(f"hop_length must be at most half of window_length ({self.window_length}), got {self.hop_length}")
         if not self.min_hz < self.max_hz <= self.sample_rate / 2:
@@ -52,7 +56,7 @@ class QualityConfig(Section):
         Field(
             gt=0,
             description="Characters per second further than this many robust deviations from the median: rejected. One is 1.4826 MAD, "
-            "at least 5 % of the median.",
+            "at least 5 % of the median. Not looked at in corpora of fewer than 10 clips.",
         ),
     ] = 6.0
     max_rejected_share: Annotated[float, Field(ge=0, le=1, description="Share of rejected clips above which the corpus is refused.")] = 0.25
