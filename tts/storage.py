@@ -7,12 +7,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tts.errors import CannotWriteError
+from tts.errors import CannotWriteError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,18 @@ def replaceable(folder: Path) -> Path:
             aside.replace(place)
             logger.warning("%s: a process was killed while replacing it; what was there before is back", folder)
     return place
+
+
+def check_own(folder: Path, names: Collection[str], what: str) -> None:
+    """Raises UsageError naming the first entry of a folder that is not one of `names`: replacing the folder would delete it with the rest."""
+    with reporting(folder):
+        entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    for entry in entries:
+        half_written = entry.startswith(".") and entry.endswith(PARTIAL)
+        if entry not in names and not half_written:
+            raise UsageError(
+                f"{folder} holds {entry!r}, which is not part of {what}; move it away or choose another folder, nothing there was touched"
+            )
 
 
 def _take_place(new: Path, place: Path) -> None:

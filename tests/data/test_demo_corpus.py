@@ -103,6 +103,17 @@ def test_own_recordings_are_never_replaced(tmp_path):
     assert content(folder).keys() == {"metadata.csv"}
 
 
+def test_what_is_not_ours_in_a_demo_corpus_is_never_replaced(tmp_path):
+    folder = tmp_path / "corpus"
+    write(folder)
+    (folder / "run").mkdir()
+    (folder / "run" / "notes.txt").write_text("mine")
+    before = content(folder)
+    with pytest.raises(UsageError, match=r"holds 'run', which is not part of a demo corpus.*nothing there was touched"):
+        write(folder, utterances=4)
+    assert content(folder) == before
+
+
 @pytest.mark.parametrize("utterances", [0, -1, 10_000])
 def test_as_many_as_there_are_sentences(tmp_path, utterances):
     with pytest.raises(UsageError, match=rf"utterances must be 1 to {len(sentences('en'))}.*got {utterances}"):

@@ -217,9 +217,34 @@ def test_other_peoples_files_are_never_replaced(write_corpus, texts, tmp_path):
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
     for folder in (tmp_path / "home", corpus):
         before = content(folder)
-        with pytest.raises(UsageError, match=r"not a feature store.*nothing there was touched"):
+        with pytest.raises(UsageError, match=r"not part of a feature store.*nothing there was touched"):
             run(corpus, folder)
         assert content(folder) == before
+
+
+@pytest.mark.parametrize("entry", ["run1/checkpoints/step-00000100.pt", "notes.txt", ".hidden"])
+def test_what_is_not_ours_in_a_store_is_never_replaced(write_corpus, texts, tmp_path, entry):
+    corpus, features = write_corpus(texts), tmp_path / "features"
+    run(corpus, features)
+    (features / entry).parent.mkdir(parents=True, exist_ok=True)
+    (features / entry).write_text("days of work")
+    before = content(features)
+    with pytest.raises(UsageError, match=rf"holds '{entry.split('/')[0]}', which is not part of a feature store.*nothing there was touched"):
+        run(corpus, features, override(ENGLISH, {"audio.mels": 40}))
+    assert content(features) == before
+
+
+def test_a_half_written_file_of_ours_is_no_ones(write_corpus, texts, tmp_path):
+    corpus, features = write_corpus(texts), tmp_path / "features"
+    run(corpus, features)
+    (features / ".config.json.x.partial").write_text("{")
+    assert run(corpus, features, override(ENGLISH, {"audio.mels": 40})).utterances == 10
+
+
+def test_a_place_that_cannot_be_replaced_is_said_before_the_corpus_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CannotWriteError, match="current folder"):
+        run(tmp_path / "no such corpus", Path())
 
 
 def test_a_file_in_the_way(write_corpus, texts, tmp_path):

@@ -21,9 +21,9 @@ from tts.audio.wav import wav_bytes
 from tts.config import AudioConfig
 from tts.data import espeak
 from tts.data.corpus import METADATA, WAVS
-from tts.errors import CannotWriteError, TtsError, UsageError
+from tts.errors import TtsError, UsageError
 from tts.progress import Progress
-from tts.storage import building
+from tts.storage import building, check_own, replaceable
 from tts.text.normalise import normalise
 
 ORIGIN = "demo-corpus.json"
@@ -86,8 +86,8 @@ def _rows(language: str, utterances: int, seed: int) -> list[list[str]]:
 
 
 def _already_made(folder: Path, origin: dict[str, object], rows: list[list[str]]) -> DemoSummary | None:
-    if folder.is_file():
-        raise CannotWriteError(f"cannot write {folder}: a file is in the way; choose another folder")
+    replaceable(folder)
+    check_own(folder, (METADATA, WAVS, ORIGIN), "a demo corpus")
     if not folder.exists() or not any(folder.iterdir()):
         return None
     if not (folder / ORIGIN).is_file():

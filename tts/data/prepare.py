@@ -22,9 +22,9 @@ from tts.data.fingerprint import fingerprint
 from tts.data.mel_file import MelFile
 from tts.data.quality import Measures, Rejection, check_corpus, refuse_if_too_many, report
 from tts.data.store import FeatureStore, Summary
-from tts.errors import CannotWriteError, DataError, UsageError
+from tts.errors import DataError, UsageError
 from tts.progress import Progress
-from tts.storage import building, write_text
+from tts.storage import building, check_own, replaceable, write_text
 from tts.text.symbols import SymbolTable
 
 logger = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ def split(ids: Sequence[str], config: DataConfig) -> NDArray[np.bool_]:
 
 
 def _check_target(features: Path) -> None:
-    if features.is_file():
-        raise CannotWriteError(f"cannot write {features}: a file is in the way; choose another folder")
+    replaceable(features)
+    check_own(features, store.NAMES, "a feature store")
     if features.is_dir() and any(features.iterdir()) and not (features / store.FEATURES).is_file():
         raise UsageError(f"{features} holds files that are not a feature store; choose another folder, nothing there was touched")
 

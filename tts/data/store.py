@@ -37,6 +37,8 @@ CONFIG = "config.json"
 FEATURES = "features.json"
 QUALITY = "quality.json"
 HELD_OUT = "held_out"
+NAMES = (MELS, INDEX, TEXTS, CONFIG, FEATURES, QUALITY, HELD_OUT)
+"""All that a store holds."""
 _REMEDY = "run `tts prepare` again"
 
 
