@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tts.config import Config, DataConfig
 from tts.config.load import override
@@ -93,7 +95,7 @@ def test_foreign_russian_corpus_44_khz_stereo_with_numbers(write_corpus, tmp_pat
         "d": "За\u0301мок закрыт на замо\u0301к",
         "e": "Эй, жлоб! Где туз?",
     }
-    summary = run(write_corpus(texts, rate=44100, channels=2), tmp_path / "features", override(RUSSIAN, {"quality.rate_deviations": 100}))
+    summary = run(write_corpus(texts, rate=44100, channels=2), tmp_path / "features", RUSSIAN)
     store = FeatureStore.open(tmp_path / "features")
     assert summary.utterances == 5
     assert store.texts[0] == "в тысяча девятьсот восемьдесят четвёртом году ёж ушёл."
@@ -123,6 +125,10 @@ def test_a_damaged_clip_costs_the_clip(write_corpus, tmp_path):
         "blank": "...",
         "sign": "seven © ok",
         "twin": "x",
+        "endless": "eight",
+        "nothing": "nine",
+        "huge": "ten",
+        "claims": "eleven",
     }
     corpus, features = write_corpus({**texts, **bad}), tmp_path / "features"
     wavs = corpus / "wavs"
@@ -133,16 +139,26 @@ def test_a_damaged_clip_costs_the_clip(write_corpus, tmp_path):
     soundfile.write(wavs / "short.wav", 0.3 * np.sin(np.arange(4000) / 9), 22050)
     soundfile.write(wavs / "long.wav", 0.3 * np.sin(np.arange(22050 * 16) / 9), 22050)
     shutil.copy(wavs / "good1.wav", wavs / "twin.wav")
+    soundfile.write(wavs / "endless.wav", np.zeros(22050 * 61), 22050)
+    soundfile.write(wavs / "nothing.wav", np.zeros(0), 22050)
+    soundfile.write(wavs / "huge.wav", np.full((22050, 2), 3e38), 22050, subtype="FLOAT")
+    soundfile.write(wavs / "claims.wav", 0.3 * np.sin(np.arange(22050) / 9), 22050, format="FLAC")
+    flac = bytearray((wavs / "claims.wav").read_bytes())
+    flac[21:26] = b"\xff" * 5  # the number of samples in its header
+    (wavs / "claims.wav").write_bytes(flac)
     (corpus / "metadata.csv").write_text((corpus / "metadata.csv").read_text().replace("twin|x", f"twin|{texts['good1']}"))
     summary = run(corpus, features, override(ENGLISH, {"quality.max_rejected_share": 0.5}))
     assert rejected(features) == {
         "cut": "unreadable", "gone": "unreadable", "silent": "silent", "loud": "clipped", "short": "too_short", "long": "too_long",
         "blank": "empty_text", "sign": "unknown_symbol", "twin": "duplicate",
+        "endless": "too_long", "nothing": "unreadable", "huge": "unreadable", "claims": "unreadable",
     }  # fmt: skip
-    assert (summary.utterances, summary.rejected) == (20, 9)
+    assert (summary.utterances, summary.rejected) == (20, 13)
     assert list(FeatureStore.open(features).ids) == list(texts)
     detail = {entry["id"]: entry["detail"] for entry in json.loads((features / "quality.json").read_text())["rejected"]}
     assert "gone.wav" in detail["gone"]
+    assert "holds no samples" in detail["nothing"]
+    assert "lasts 61.0 s by its header, more than 4 times quality.max_seconds (15.0)" in detail["endless"]
     assert "'©' (U+00A9)" in detail["sign"]
 
 
@@ -192,10 +208,36 @@ def test_silence_at_the_ends_is_cut_and_counted(write_corpus, texts, tmp_path):
     assert run(corpus, tmp_path / "untrimmed", override(ENGLISH, {"audio.trim_db": 0.0})).seconds == pytest.approx(plain.seconds + 10, abs=0.1)
 
 
-@pytest.mark.parametrize("utterances", [0, 1])
-def test_too_few_to_split(utterances):
-    with pytest.raises(DataError, match=f"{utterances} usable clips are too few"):
+@pytest.mark.parametrize(("utterances", "said"), [(0, "0 usable clips are"), (1, "1 usable clips are"), (5, "5 usable clips that say 1 text are")])
+def test_too_few_to_split(utterances, said):
+    with pytest.raises(DataError, match=f"{said} too few"):
         split(["a"] * utterances, DataConfig())
+
+
+@given(
+    texts=st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=60).filter(lambda texts: len(set(texts)) > 1),
+    seed=st.integers(0, 100),
+    share=st.floats(0.01, 0.49),
+    most=st.integers(1, 20),
+)
+def test_takes_of_one_text_are_on_one_side(texts, seed, share, most):
+    held_out = split(texts, DataConfig(split_seed=seed, held_out_share=share, held_out_max=most))
+    here, there = ({text for text, held in zip(texts, held_out, strict=True) if held == side} for side in (True, False))
+    assert here
+    assert there
+    assert not here & there
+    fewest = min(texts.count(text) for text in set(texts))
+    assert held_out.sum() <= max(fewest, min(most, round(share * len(texts))))
+
+
+def test_two_takes_are_counted_and_stay_together(write_corpus, texts, tmp_path):
+    takes = texts | {f"again{name}": text for name, text in texts.items()}
+    run(write_corpus(takes), tmp_path / "features", override(ENGLISH, {"data.held_out_share": 0.3}))
+    store = FeatureStore.open(tmp_path / "features")
+    assert store.quality["counts"]["repeated_texts"] == 20 - len(set(texts.values()))
+    held_out, trained = ({store.texts[place] for place in places} for places in (store.held_out, store.train))
+    assert held_out
+    assert not held_out & trained
 
 
 @pytest.mark.parametrize(("share", "most", "expected"), [(0.05, 100, 5), (0.001, 100, 1), (0.4, 7, 7), (0.49, 100, 49)])

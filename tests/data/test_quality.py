@@ -50,12 +50,12 @@ def test_limits_themselves_pass(change):
 
 
 def test_far_rates_are_rejected_by_hand_computed_deviations():
-    clips = many([14, 15, 15, 16, 16, 17, 40, 2])
-    # Median 15.5, absolute deviations 1.5 .5 .5 .5 .5 1.5 24.5 13.5, their median 1: one robust deviation is 1.4826.
+    clips = many([14, 15, 15, 16, 16, 17, 40, 2, 14, 17])
+    # Median 15.5, absolute deviations 1.5 .5 .5 .5 .5 1.5 24.5 13.5 1.5 1.5, their median 1.5: one robust deviation is 2.2239.
     rejections = check_corpus(clips, CONFIG)
     assert [(rejection.id, rejection.reason) for rejection in rejections] == [("6", "rate_outlier"), ("7", "rate_outlier")]
-    assert "40.0 characters a second against a median of 15.5: 16.5 robust deviations" in rejections[0].detail
-    assert "9.1 robust deviations" in rejections[1].detail
+    assert "40.0 characters a second against a median of 15.5: 11.0 robust deviations" in rejections[0].detail
+    assert "6.1 robust deviations" in rejections[1].detail
     assert check_corpus(clips, replace_config(rate_deviations=20)) == []
 
 
@@ -65,10 +65,16 @@ def replace_config(**values):
 
 def test_even_speech_is_measured_by_a_twentieth_of_its_rate():
     """Median 15, so 0.75 counts as a deviation though nothing deviates: 19 is 5.3 of them, 20 is 6.7."""
-    assert [rejection.id for rejection in check_corpus(many([15, 15, 15, 15, 15, 19, 20]), CONFIG)] == ["6"]
+    assert [rejection.id for rejection in check_corpus(many([15] * 8 + [19, 20]), CONFIG)] == ["9"]
 
 
-@given(st.lists(st.floats(1, 100), max_size=30))
+@pytest.mark.parametrize(("clips", "outliers"), [(9, []), (10, ["0"])])
+def test_rates_of_few_clips_are_not_compared(clips, outliers):
+    assert [rejection.id for rejection in check_corpus(many([60] + [15] * (clips - 1)), CONFIG)] == outliers
+    assert check_corpus([], CONFIG) == []
+
+
+@given(st.lists(st.floats(1, 100), min_size=10, max_size=30))
 def test_at_most_half_are_outliers(rates):
     assert len(check_corpus(many(rates), CONFIG)) <= len(rates) / 2
 
@@ -98,7 +104,7 @@ def test_report_counts():
     assert written["rejected"] == [{"id": "c", "reason": "clipped", "detail": "why"}]
     assert written["counts"] == {
         "unreadable": 0, "empty_text": 0, "unknown_symbol": 0, "silent": 0, "clipped": 1, "too_short": 0, "too_long": 0, "rate_outlier": 0,
-        "duplicate": 0, "resampled": 1, "mixed_down": 1, "dropped_characters": 3, "trimmed": 1,
+        "duplicate": 0, "resampled": 1, "mixed_down": 1, "dropped_characters": 3, "trimmed": 1, "repeated_texts": 1,
     }  # fmt: skip
     assert written["seconds"] == 3.0
     assert written["trimmed_seconds"] == 0.1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tts.audio.mel import MelAnalysis
 from tts.audio.silence import trim
-from tts.audio.wav import read_wav
+from tts.audio.wav import TooLongError, read_wav
 from tts.config import Config
 from tts.data.corpus import Clip
 from tts.data.parallel import in_order
@@ -20,6 +20,9 @@ from tts.data.quality import Measures, Rejection, check_clip
 from tts.errors import DataError
 from tts.text import Encoded, text_to_symbols
 from tts.text.symbols import UnknownSymbolError
+
+FAR_TOO_LONG = 4
+"""Times quality.max_seconds beyond which a recording is rejected undecoded. Not 1, because silence at its ends does not count."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,10 @@ def extract(clip: Clip, config: Config) -> Extracted | Rejection:
     except UnknownSymbolError as error:
         return Rejection(clip.id, "unknown_symbol", str(error))
     try:
-        recording = read_wav(clip.audio, config.audio.sample_rate)
+        recording = read_wav(clip.audio, config.audio.sample_rate, longest=FAR_TOO_LONG * config.quality.max_seconds)
+    except TooLongError as error:
+        detail = f"{error}, more than {FAR_TOO_LONG} times quality.max_seconds ({config.quality.max_seconds})"
+        return Rejection(clip.id, "too_long", detail)
     except DataError as error:
         return Rejection(clip.id, "unreadable", str(error))
     samples = trim(recording.samples, config.audio)

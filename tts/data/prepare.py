@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress)
         return _result(ready.summary, len(ready.quality["rejected"]), reused=True)
     with building(features) as folder:
         utterances, rejections = _extract(clips, folder, config, progress)
-        held_out = split([utterance.clip.id for utterance in utterances], config.data)
+        held_out = split([utterance.measures.text for utterance in utterances], config.data)
         _write_held_out(folder, utterances, held_out, config)
         _write_index(folder, utterances, held_out, config)
         _write_json(folder / store.QUALITY, report([utterance.measures for utterance in utterances], rejections))
@@ -78,18 +79,25 @@ def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress)
     return _result(summary, len(rejections), reused=False)
 
 
-def split(ids: Sequence[str], config: DataConfig) -> NDArray[np.bool_]:
-    """(U,) True where an utterance is held out: the lowest hashes of seed and id, so that a clip more or less moves few others.
+def split(texts: Sequence[str], config: DataConfig) -> NDArray[np.bool_]:
+    """(U,) True where an utterance is held out, by its normalised text: all takes of one text fall on the same side.
 
-    Raises DataError for fewer than two utterances.
+    Texts are held out in the order of their hashes with the seed, as far as their takes fit into the share (at least the text with the fewest
+    takes), so that a clip more or less moves few others. Raises DataError for fewer than two texts.
     """
-    if len(ids) < 2:
-        raise DataError(f"{len(ids)} usable clips are too few: at least one is trained on and one is held out")
-    count = min(config.held_out_max, max(1, round(config.held_out_share * len(ids))))
-    ranked = sorted(range(len(ids)), key=lambda place: hashlib.sha256(f"{config.split_seed}:{ids[place]}".encode()).digest())
-    held_out = np.zeros(len(ids), dtype=np.bool_)
-    held_out[ranked[:count]] = True
-    return held_out
+    takes = Counter(texts)
+    if len(takes) < 2:
+        different = f" that say {len(takes)} text" if len(texts) > 1 else ""
+        raise DataError(f"{len(texts)} usable clips{different} are too few: at least one text is trained on and another is held out")
+    count = min(config.held_out_max, max(1, round(config.held_out_share * len(texts))))
+    ranked = sorted(takes, key=lambda text: hashlib.sha256(f"{config.split_seed}:{text}".encode()).digest())
+    chosen: set[str] = set()
+    for text in ranked:
+        if takes[text] <= count:
+            chosen.add(text)
+            count -= takes[text]
+    chosen = chosen or {min(ranked, key=takes.__getitem__)}
+    return np.array([text in chosen for text in texts])
 
 
 def _check_target(features: Path) -> None:

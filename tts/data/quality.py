@@ -20,6 +20,9 @@ MAD_TO_DEVIATION = 1.4826
 LEAST_DEVIATION = 0.05
 """Share of the median that a deviation counts for at least: in very even speech, small differences are no reason."""
 
+FEWEST_RATES = 10
+"""Clips below which speaking rates are not compared: a median of so few says little of the others."""
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -74,13 +77,15 @@ def check_clip(clip: Measures, config: QualityConfig) -> Rejection | None:
 
 
 def check_corpus(clips: Sequence[Measures], config: QualityConfig) -> list[Rejection]:
-    """Reasons that show only beside the other clips: duplicates, and speech too fast or slow for its text."""
+    """Reasons that show only beside the other clips: duplicates and, from FEWEST_RATES clips on, speech too fast or slow for its text."""
     rejections: list[Rejection] = []
     first: dict[tuple[str, str], str] = {}
     for clip in clips:
         twin = first.setdefault((clip.text, clip.digest), clip.id)
         if twin != clip.id:
             rejections.append(Rejection(clip.id, "duplicate", f"text and sound are those of {twin!r}"))
+    if len(clips) < FEWEST_RATES:
+        return rejections
     deviations, median = _robust_deviations(np.array([clip.rate for clip in clips]))
     duplicates = {rejection.id for rejection in rejections}
     for clip, deviation in zip(clips, deviations, strict=True):
@@ -106,7 +111,7 @@ def refuse_if_too_many(rejections: Sequence[Rejection], clips: int, config: Qual
 
 
 def report(accepted: Sequence[Measures], rejections: Sequence[Rejection]) -> dict[str, Any]:
-    """What `quality.json` holds."""
+    """What `quality.json` holds. `repeated_texts` counts clips that say what an accepted clip before them says: further takes."""
     return {
         "accepted": len(accepted),
         "rejected": [asdict(rejection) for rejection in rejections],
@@ -116,6 +121,7 @@ def report(accepted: Sequence[Measures], rejections: Sequence[Rejection]) -> dic
             "mixed_down": sum(clip.mixed_down for clip in accepted),
             "dropped_characters": sum(clip.dropped_characters for clip in accepted),
             "trimmed": sum(clip.trimmed_seconds > 0 for clip in accepted),
+            "repeated_texts": len(accepted) - len({clip.text for clip in accepted}),
         },
         "seconds": round(sum(clip.seconds for clip in accepted), 3),
         "trimmed_seconds": round(sum(clip.trimmed_seconds for clip in accepted), 3),
@@ -125,8 +131,6 @@ def report(accepted: Sequence[Measures], rejections: Sequence[Rejection]) -> dic
 
 def _robust_deviations(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Distance of each value from the median in robust deviations, and the median."""
-    if not len(values):
-        return values, 0.0
     median = float(np.median(values))
     deviation = max(MAD_TO_DEVIATION * float(np.median(np.abs(values - median))), LEAST_DEVIATION * median)
     return (values - median) / deviation, median
