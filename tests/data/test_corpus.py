@@ -81,5 +81,10 @@ def test_digest_follows_the_content_and_not_the_place(tmp_path):
     assert digest("second") == first
     assert digest("text", metadata="a|x\nb|z") != first
     assert digest("missing", wavs=("a",)) != first
+    swapped = corpus_of(tmp_path / "swapped", "a|x\nb|y", ("a", "b"))
+    (swapped / "wavs" / "a.wav").rename(swapped / "wavs" / "c.wav")
+    (swapped / "wavs" / "b.wav").rename(swapped / "wavs" / "a.wav")
+    (swapped / "wavs" / "c.wav").rename(swapped / "wavs" / "b.wav")
+    assert corpus_digest(swapped, read_corpus(swapped)) != first
     (tmp_path / "second" / "wavs" / "b.wav").write_bytes(b"another sound")
     assert corpus_digest(tmp_path / "second", read_corpus(tmp_path / "second")) != first

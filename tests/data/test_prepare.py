@@ -77,6 +77,27 @@ def test_other_knobs_or_recordings_make_it_anew(write_corpus, texts, tmp_path, c
     assert run(corpus, features, override(ENGLISH, {"audio.mels": 40})).fingerprint != second.fingerprint
 
 
+def test_a_flipped_bit_is_made_anew(write_corpus, texts, tmp_path):
+    corpus, features = write_corpus(texts), tmp_path / "features"
+    run(corpus, features)
+    before = content(features)
+    mels = bytearray(before["mels.npy"])
+    mels[-100] ^= 64
+    (features / "mels.npy").write_bytes(mels)
+    assert not run(corpus, features).reused
+    assert content(features) == before
+
+
+def test_a_floor_below_single_precision_is_refused(write_corpus, texts, tmp_path):
+    corpus = write_corpus(texts)
+    samples, rate = soundfile.read(corpus / "wavs" / "clip03.wav")
+    samples[len(samples) // 3 : len(samples) // 2] = 0
+    soundfile.write(corpus / "wavs" / "clip03.wav", samples, rate)
+    with pytest.raises(DataError, match=r"clip clip03 has mel frames that are not finite; audio\.log_floor \(1e-60\)"):
+        run(corpus, tmp_path / "features", override(ENGLISH, {"audio.log_floor": 1e-60}))
+    assert not (tmp_path / "features").exists()
+
+
 def test_a_damaged_store_is_made_anew(write_corpus, texts, tmp_path, caplog):
     corpus, features = write_corpus(texts), tmp_path / "features"
     run(corpus, features)
@@ -162,6 +183,18 @@ def test_a_damaged_clip_costs_the_clip(write_corpus, tmp_path):
     assert "'©' (U+00A9)" in detail["sign"]
 
 
+def test_takes_that_differ_in_silence_alone_are_duplicates(write_corpus, texts, tmp_path):
+    corpus = write_corpus(texts | {"twin": texts["clip00"]})
+    samples, rate = soundfile.read(corpus / "wavs" / "clip00.wav", dtype="int16")
+    samples[:2048] = samples[-2048:] = 0
+    hop = 256
+    for name, silence in (("clip00", 8), ("twin", 20)):
+        padded = np.concatenate((np.zeros(silence * hop, np.int16), samples, np.zeros(3 * silence * hop, np.int16)))
+        soundfile.write(corpus / "wavs" / f"{name}.wav", padded, rate)
+    run(corpus, tmp_path / "features")
+    assert rejected(tmp_path / "features") == {"twin": "duplicate"}
+
+
 def test_a_clip_rejected_late_leaves_no_frames(write_corpus, texts, tmp_path):
     """Rate outliers show only when all clips are known; their frames are already on disk then."""
     texts = {f"good{place:02d}": f"a sentence of some length {'abcdefghijkl'[:place]}" for place in range(12)} | {"slow": "so"}
@@ -205,6 +238,11 @@ def test_silence_at_the_ends_is_cut_and_counted(write_corpus, texts, tmp_path):
     quality = FeatureStore.open(tmp_path / "trimmed").quality
     assert quality["counts"]["trimmed"] == 10
     assert quality["trimmed_seconds"] == pytest.approx(10, abs=1)
+    store = FeatureStore.open(tmp_path / "trimmed")
+    for place in store.held_out:  # the recording that is compared with is cut as well
+        samples, _ = soundfile.read(store.reference_audio(place))
+        assert 1 + len(samples) // 256 == store.frames[place]
+        assert min(np.abs(samples[:1024]).max(), np.abs(samples[-1024:]).max()) > 0.1
     assert run(corpus, tmp_path / "untrimmed", override(ENGLISH, {"audio.trim_db": 0.0})).seconds == pytest.approx(plain.seconds + 10, abs=0.1)
 
 
@@ -321,14 +359,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from tts.config import Config
 from tts.data.prepare import prepare
+from tts.progress import Silent
 
 class Stopping:
     def advance(self, steps=1, **figures):
         os.kill(os.getpid(), int(sys.argv[3]))
 
-class Progress:
+class Progress(Silent):
     def task(self, title, total, done=0):
-        return nullcontext(Stopping())
+        return nullcontext(Stopping()) if title == "prepare" else super().task(title, total, done)
 
 try:
     prepare(Path(sys.argv[1]), Path(sys.argv[2]), Config(), progress=Progress())

@@ -8,7 +8,7 @@ import torch
 
 from tts.audio.mel import MelAnalysis
 from tts.audio.silence import trim
-from tts.config.load import override
+from tts.config.load import override, to_json
 from tts.data.corpus import read_corpus
 from tts.data.store import FeatureStore
 from tts.errors import DataError, UsageError
@@ -51,6 +51,9 @@ def test_held_out_recordings_are_those_that_were_analysed(store, tiny):
         samples, rate = soundfile.read(store.reference_audio(place), dtype="float32")
         assert rate == tiny.audio.sample_rate
         assert 1 + len(samples) // tiny.audio.hop_length == store.frames[place]
+        mel = MelAnalysis(tiny.audio)(torch.from_numpy(samples)).numpy()
+        loud = store.mel(place) > -6  # what 16 bits carry
+        np.testing.assert_allclose(mel[loud], store.mel(place)[loud], atol=0.05, rtol=0)
     with pytest.raises(DataError, match="only held-out utterances have one"):
         store.reference_audio(store.train[0])
     assert len(list((store.folder / "held_out").iterdir())) == len(store.held_out)
@@ -118,6 +121,35 @@ def test_files_of_another_store(copy):
     np.savez(copy / "index.npz", **arrays)
     with pytest.raises(DataError, match="do not belong together"):
         FeatureStore.open(copy)
+
+
+@pytest.mark.parametrize("change", [{"audio.log_floor": 1e-4}, {"quality.max_seconds": 9.0}, {"data.split_seed": 5}, {"text.unknown_symbol": "drop"}])
+def test_an_edited_configuration_is_not_what_it_was_made_with(copy, tiny, change):
+    (copy / "config.json").write_text(to_json(override(tiny, change)))
+    with pytest.raises(DataError, match=r"config\.json is not what it was made with.*tts prepare"):
+        FeatureStore.open(copy)
+    (copy / "config.json").write_text(to_json(override(tiny, {"training.steps": 9})))
+    assert FeatureStore.open(copy).config.training.steps == 9
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_mean_that_is_no_number(copy, value):
+    summary = json.loads((copy / "features.json").read_text())
+    summary["mel_mean"][3] = float(value.lower())
+    (copy / "features.json").write_text(json.dumps(summary))
+    with pytest.raises(DataError, match=r"features\.json is damaged \(1 wrong fields\)"):
+        FeatureStore.open(copy)
+
+
+@pytest.mark.parametrize("name", ["mels.npy", "index.npz", "texts.json", "quality.json", "held_out"])
+def test_a_flipped_bit_is_found_by_reading_all(copy, name):
+    FeatureStore.open(copy).verify()
+    path = next((copy / name).iterdir()) if name == "held_out" else copy / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        FeatureStore.open(copy).verify()
 
 
 def test_another_format(copy):

@@ -12,6 +12,8 @@ import pytest
 from optuna.trial import TrialState
 
 from tts.config import TrackingConfig
+from tts.data.fingerprint import fingerprint
+from tts.data.store import FeatureStore
 from tts.errors import DataError, PreemptedError, UsageError
 from tts.training.preemption import StopFlag
 from tts.training.run_folder import read_state
@@ -149,10 +151,12 @@ def test_a_worker_with_other_features_is_refused(make_study, features, tmp_path)
     other = tmp_path / "other"
     shutil.copytree(features, other)
     summary = json.loads((other / "features.json").read_text())
-    (other / "features.json").write_text(json.dumps({**summary, "fingerprint": "feedfacefeedface"}))
+    store = FeatureStore.open(features)
+    key = fingerprint(store.config, store.symbol_table, "another corpus")
+    (other / "features.json").write_text(json.dumps({**summary, "corpus": "another corpus", "fingerprint": key}))
     study = make_study()
 
-    with pytest.raises(UsageError, match=re.escape(f"{other} holds feedfacefeedface")):
+    with pytest.raises(UsageError, match=re.escape(f"{other} holds {key}")):
         work(other, storage=study.url, name="voices", stop=StopFlag())
 
 

@@ -25,7 +25,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("symbols_BN", "symbol_lengths_B", "mel_BTM", "mel_lengths_B")}
+        moved = {name: getattr(self, name).to(device) for name in ("symbols_BN", "symbol_lengths_B", "mel_BTM", "mel_lengths_B")}
         return replace(self, **moved)
 
     @property

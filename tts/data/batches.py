@@ -3,7 +3,6 @@
 Shape letters: B batch, N symbols, T frames (padded to a multiple of the reduction factor), M mels.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -114,4 +113,4 @@ def _under_budget(frames: NDArray[np.int64], ordered: NDArray[np.int64], config:
 
 
 def _padded(frames: int, reduction_factor: int) -> int:
-    return math.ceil(frames / reduction_factor) * reduction_factor
+    return -(-frames // reduction_factor) * reduction_factor

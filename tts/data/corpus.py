@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tts.data.parallel import in_order
 from tts.errors import DataError
+from tts.progress import Progress, Silent
 
 METADATA = "metadata.csv"
 WAVS = "wavs"
@@ -47,12 +48,14 @@ def read_corpus(path: Path) -> list[Clip]:
     return list(clips.values())
 
 
-def corpus_digest(path: Path, clips: Sequence[Clip]) -> str:
-    """Hash of the metadata and of every recording's bytes, so that the same corpus elsewhere is recognised."""
+def corpus_digest(path: Path, clips: Sequence[Clip], progress: Progress | None = None) -> str:
+    """Hash of the metadata and of every recording's bytes, so that the same corpus elsewhere is recognised. Shown as the task `read`."""
     digest = hashlib.sha256((path / METADATA).read_bytes())
-    with closing(in_order(_content_digest, [clip.audio for clip in clips])) as contents:
+    shown = (progress or Silent()).task("read", len(clips))
+    with shown as task, closing(in_order(_content_digest, [clip.audio for clip in clips])) as contents:
         for clip, content in zip(clips, contents, strict=True):
             digest.update(f"{clip.id}:{content}\n".encode())
+            task.advance()
     return digest.hexdigest()
 
 

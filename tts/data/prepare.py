@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tts.audio.silence import trim
 from tts.audio.wav import read_wav, wav_bytes
-from tts.config import Config, DataConfig
+from tts.config import AudioConfig, Config, DataConfig
 from tts.config.load import to_json
 from tts.data import store
 from tts.data.corpus import Clip, corpus_digest, read_corpus
@@ -63,7 +63,8 @@ def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress)
     _check_target(features)
     clips = read_corpus(corpus)
     table = SymbolTable.for_language(config.text.language)
-    key = fingerprint(config, table, corpus_digest(corpus, clips))
+    digest = corpus_digest(corpus, clips, progress)
+    key = fingerprint(config, table, digest)
     ready = _reusable(features, key)
     if ready is not None:
         if ready.config != config:  # in knobs that do not touch the features: they are what later stages start from
@@ -75,7 +76,7 @@ def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress)
         _write_held_out(folder, utterances, held_out, config)
         _write_index(folder, utterances, held_out, config)
         _write_json(folder / store.QUALITY, report([utterance.measures for utterance in utterances], rejections))
-        summary = _write_summary(folder, utterances, held_out, config, key)
+        summary = _write_summary(folder, utterances, held_out, config, digest)
     return _result(summary, len(rejections), reused=False)
 
 
@@ -112,6 +113,7 @@ def _reusable(features: Path, key: str) -> FeatureStore | None:
         return None
     try:
         ready = FeatureStore.open(features)
+        ready.verify()
     except DataError as error:
         logger.warning("%s; making it anew", error)
         return None
@@ -176,28 +178,42 @@ def _write_index(folder: Path, utterances: Sequence[_Utterance], held_out: NDArr
     (folder / store.CONFIG).write_text(to_json(config), encoding="utf-8")
 
 
-def _write_summary(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config, key: str) -> Summary:
-    """Written last, because it knows the sizes of the other files."""
+def _write_summary(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config, corpus: str) -> Summary:
+    """Written last, because it knows the other files. Raises DataError if a mel band's mean or deviation is not finite."""
     frames = sum(utterance.frames for utterance in utterances)
-    mean_M = np.sum([utterance.mel_sum_M for utterance in utterances], axis=0) / frames
-    variance_M = np.sum([utterance.mel_square_sum_M for utterance in utterances], axis=0) / frames - mean_M**2
+    mean_M, deviation_M = _statistics(utterances, frames, config)
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file() and path.name != store.CONFIG}
+    table = SymbolTable.for_language(config.text.language)
     summary = Summary(
         format=store.FORMAT,
-        fingerprint=key,
+        fingerprint=fingerprint(config, table, corpus),
+        corpus=corpus,
         language=config.text.language,
-        symbols=len(SymbolTable.for_language(config.text.language)),
+        symbols=len(table),
         utterances=len(utterances),
         held_out=int(held_out.sum()),
         frames=frames,
         seconds=sum(utterance.measures.seconds for utterance in utterances),
         mel_mean=mean_M.tolist(),
-        mel_deviation=np.sqrt(np.maximum(variance_M, 0)).tolist(),
-        files={
-            str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file() and path.name != store.CONFIG
-        },
+        mel_deviation=deviation_M.tolist(),
+        files=files,
+        content=store.content_digest(folder, files),
     )
     _write_json(folder / store.FEATURES, summary.model_dump())
     return summary
+
+
+def _statistics(utterances: Sequence[_Utterance], frames: int, config: Config) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation (M,) of each mel band over all frames."""
+    for utterance in utterances:
+        if not np.isfinite(utterance.mel_square_sum_M).all():
+            raise DataError(
+                f"clip {utterance.clip.id} has mel frames that are not finite; audio.log_floor ({config.audio.log_floor}) may be too small for "
+                f"single precision: raise it, the default is {AudioConfig().log_floor}"
+            )
+    mean_M = np.sum([utterance.mel_sum_M for utterance in utterances], axis=0) / frames
+    variance_M = np.sum([utterance.mel_square_sum_M for utterance in utterances], axis=0) / frames - mean_M**2
+    return mean_M, np.sqrt(np.maximum(variance_M, 0))
 
 
 def _offsets(lengths: Sequence[int]) -> NDArray[np.int64]:
@@ -205,7 +221,7 @@ def _offsets(lengths: Sequence[int]) -> NDArray[np.int64]:
 
 
 def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _result(summary: Summary, rejected: int, *, reused: bool) -> PrepareSummary:

@@ -8,28 +8,30 @@
 | `held_out/<id>.wav` | recordings of the held-out utterances, as analysed |
 | `config.json` | the configuration that it was prepared with |
 | `quality.json` | what was rejected, and why |
-| `features.json` | format, fingerprint, totals, sizes of the files, mean and deviation of the mel bands |
+| `features.json` | format, fingerprint, totals, sizes and hash of the files, mean and deviation of the mel bands |
 
 Shape letters: U utterances, N symbols, T frames, M mels.
 """
 
+import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from tts.config import Config
 from tts.config.load import flatten, from_mapping
+from tts.data.fingerprint import fingerprint
 from tts.errors import DataError, UsageError
 from tts.text.symbols import SymbolTable
 
-FORMAT = 1
+FORMAT = 2
 MELS = "mels.npy"
 INDEX = "index.npz"
 TEXTS = "texts.json"
@@ -49,6 +51,8 @@ class Summary(BaseModel):
 
     format: int
     fingerprint: str
+    corpus: str
+    """Hash of the corpus' content, one part of the fingerprint."""
     language: str
     symbols: int
     utterances: int
@@ -56,12 +60,14 @@ class Summary(BaseModel):
     frames: int
     seconds: float
     """Of the accepted utterances, silence at their ends cut."""
-    mel_mean: list[float]
+    mel_mean: list[FiniteFloat]
     """Mean frame over all accepted utterances."""
-    mel_deviation: list[float]
+    mel_deviation: list[FiniteFloat]
     """Standard deviation of each mel band over the same frames."""
     files: dict[str, int]
     """Size of each other file but config.json in bytes: a store that was cut short is recognised without reading it."""
+    content: str
+    """Hash of what is in these files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +96,10 @@ class FeatureStore:
 
     @staticmethod
     def open(folder: Path) -> "FeatureStore":
-        """Opens a store without reading its frames. Raises DataError, with the remedy, if it is missing, cut short or of another format."""
+        """Opens a store without reading its frames.
+
+        Raises DataError, with the remedy, if it is missing, cut short, of another format, or its config.json is not what it was made with.
+        """
         summary = _summary(folder)
         for name, size in summary.files.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else None
@@ -130,6 +139,11 @@ class FeatureStore:
         """(M,) standard deviation of each band over all utterances."""
         return np.array(self.summary.mel_deviation, dtype=np.float32)
 
+    def verify(self) -> None:
+        """Reads all that the store holds. Raises DataError if a bit of it is not as it was written."""
+        if content_digest(self.folder, self.summary.files) != self.summary.content:
+            raise DataError(f"feature store {self.folder} is damaged (its files are not as they were written); {_REMEDY}")
+
     def mel(self, utterance: int) -> NDArray[np.float32]:
         """(T, M) read-only view into the memory map: nothing is read until it is used."""
         return self._mels[self._offsets[utterance] : self._offsets[utterance + 1]]
@@ -155,6 +169,15 @@ class FeatureStore:
         ]
         if different:
             raise UsageError(f"feature store {self.folder} does not fit the configuration: {'; '.join(different)}; set them back or {_REMEDY}")
+
+
+def content_digest(folder: Path, names: Iterable[str]) -> str:
+    """Hash of the names and contents of a store's files."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        with (folder / name).open("rb") as file:
+            digest.update(f"{name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _summary(folder: Path) -> Summary:
@@ -190,6 +213,8 @@ def _assemble(
     )
     if not consistent:
         raise ValueError("its files do not belong together")
+    if fingerprint(config, table, summary.corpus) != summary.fingerprint:
+        raise ValueError(f"its {CONFIG} is not what it was made with, or another version of this program made it")
     return FeatureStore(
         folder=folder,
         config=config,
