@@ -71,11 +71,15 @@ def test_order_and_company_change_with_epoch_and_seed(store):
 
 
 def test_neighbours_in_length_share_a_batch(store):
-    """Padding stays below a tenth, where random batches of these clips waste a fifth."""
-    batches = TrainingBatches(store, store.train, DataConfig(frame_budget=1200), 1, seed=0)
-    chosen = [store.frames[batches.utterances(step)] for step in steps_of_epoch(batches, 0)]
-    cells = sum(len(frames) * frames.max() for frames in chosen)
-    assert store.frames[store.train].sum() / cells > 0.9
+    """Padding over twenty epochs stays below 7 %: 4.5 % with our jitter, 11 % with one that ignores lengths."""
+    real, cells = 0, 0
+    for seed in range(5):
+        batches = TrainingBatches(store, store.train, DataConfig(frame_budget=1200), 1, seed=seed)
+        for step in [step for epoch in range(4) for step in steps_of_epoch(batches, epoch)]:
+            frames = store.frames[batches.utterances(step)]
+            real += frames.sum()
+            cells += len(frames) * frames.max()
+    assert real / cells > 0.93
 
 
 @given(indices=st.lists(st.integers(0, 19), min_size=1, max_size=6), reduction_factor=st.integers(1, 8))
