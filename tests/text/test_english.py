@@ -1,9 +1,13 @@
+import contextlib
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tts.config import TextConfig
+from tts.errors import DataError
+from tts.text import text_to_symbols
 from tts.text.normalise import normalise
 
 READINGS = {
@@ -84,3 +88,37 @@ def test_letters_without_a_rule_stay(text):
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz ", max_size=40))
 def test_plain_words_are_untouched(text):
     assert normalise(text, "en") == " ".join(text.split())
+
+
+PIECES = [
+    "0",
+    "1",
+    "12",
+    "1,000",
+    "1 000",
+    "1984",
+    "7" * 16,
+    "9" * 41,
+    "\u0663",
+    *"abehkmnopst XYZ",
+    *" .,:;-%$/&#°'+()\u2014",
+    "th",
+    "st",
+    " km",
+    " lbs.",
+    ",000" * 120,
+    "No. ",
+    "Dr. ",
+]
+
+
+@pytest.mark.parametrize("text", ["1" + ",000" * 120 + "th", "9" * 41 + "th", "5" * 5000 + "/2", "1-" + "5" * 5000, "5" * 5000 + " km"])
+def test_numbers_beyond_every_name_are_read_all_the_same(text):
+    assert not re.search(r"\d", normalise(text, "en"))
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_whatever_is_written_is_read_or_refused_by_name(text):
+    """One odd transcript in a corpus of thousands must not end its preparation with a crash."""
+    with contextlib.suppress(DataError):
+        text_to_symbols(text, TextConfig(language="en"))

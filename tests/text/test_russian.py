@@ -1,11 +1,14 @@
 # ruff: noqa: RUF001 - Cyrillic letters that look like Latin ones are meant
+import contextlib
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts.errors import UsageError
+from tts.config import TextConfig
+from tts.errors import DataError, UsageError
+from tts.text import text_to_symbols
 from tts.text.normalise import normalise
 from tts.text.russian import agreeing
 
@@ -97,3 +100,40 @@ def test_letters_without_a_rule_stay(text):
 def test_unknown_language():
     with pytest.raises(UsageError, match="'fr'"):
         normalise("bonjour", "fr")
+
+
+PIECES = [
+    "0",
+    "1",
+    "12",
+    "1,000",
+    "1 000",
+    "1984",
+    "7" * 16,
+    "9" * 41,
+    "\u0663",
+    *"абвгдлмртхяй ГXIV",
+    *" .,:;-%$/&#°'+()\u2014",
+    "-го",
+    "-х",
+    "-этажный",
+    " кг",
+    " руб.",
+    " г.",
+    " годах",
+    "№",
+]
+
+
+@pytest.mark.parametrize(
+    "text", ["1" * 41 + ",25", "1" * 41 + ",25 кг", "5" * 5000 + "/2", "5" * 5000 + " кг", "9" * 15 + "-го", "0-й", "1 " + "000 " * 40 + "км"]
+)
+def test_numbers_beyond_every_name_are_read_all_the_same(text):
+    assert not re.search(r"\d", normalise(text, "ru"))
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_whatever_is_written_is_read_or_refused_by_name(text):
+    """One odd transcript in a corpus of thousands must not end its preparation with a crash."""
+    with contextlib.suppress(DataError):
+        text_to_symbols(text, TextConfig(language="ru"))

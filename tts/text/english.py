@@ -9,7 +9,7 @@ import unicodedata
 
 from num2words import num2words
 
-from tts.text.numbers import Rule, apply, cardinal, either, one_by_one
+from tts.text.numbers import LONGEST_NUMBER, Rule, apply, cardinal, either, one_by_one
 
 TITLES = {
     "mr": "mister", "mrs": "missus", "ms": "miz", "messrs": "messieurs", "dr": "doctor", "st": "saint", "prof": "professor", "gen": "general",
@@ -40,7 +40,7 @@ UNITS = {
 FRACTIONS = str.maketrans({"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3"})
 LIGATURES = str.maketrans({"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"})
 
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?)"
+_NUMBER = r"(?<!\d)(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d++(?:\.\d++)?)"
 _ENDS_SENTENCE = r"(?=\s*$|\s+[\"'(]*(?-i:[A-Z]))"
 
 
@@ -87,7 +87,10 @@ def _time(match: re.Match[str]) -> str:
 
 
 def _ordinal(match: re.Match[str]) -> str:
-    return str(num2words(int(match[1].replace(",", "")), lang="en", to="ordinal")).replace(",", "")
+    digits = match[1].replace(",", "")
+    if len(digits) > LONGEST_NUMBER:
+        return f"{one_by_one(digits[:-1], 'en')} {num2words(int(digits[-1]), lang='en', to='ordinal')}"
+    return str(num2words(int(digits), lang="en", to="ordinal")).replace(",", "")
 
 
 def _day(match: re.Match[str]) -> str:
@@ -155,15 +158,15 @@ _RULES: list[Rule] = [
     (_rule(rf"\b({either(MONTHS.values())}|May) ([12]?\d|3[01])(?![\w%]|[:.,/-]\d| [ap] m\b)"), _day),
     (_rule(r"(?<=:\d\d)[-\u2014](?=\d)"), " to "),
     (_rule(r"(?<![\d:])(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?P<half> [apAP] m\b)?(?![\d:])"), _time),
-    (re.compile(r"\b(\d{1,3}(?:,\d{3})+|\d{1,15})(?:st|nd|rd|th)\b", re.IGNORECASE), _ordinal),
+    (re.compile(r"\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", re.IGNORECASE), _ordinal),
     (_rule(r"(?<!\w)'?((?:1[1-9]|20)\d0|[1-9]0)'?s\b"), _decade),
-    (_rule(r"(?<![\d/.,])(?:(?P<whole>\d+) +)?(?P<above>\d+)/(?P<below>\d+)(?![\d/])"), _fraction),
-    (_rule(r"(?<![\d.,-])(\d+)[-\u2014](\d+)(?![\d-]|[.,]\d)"), _range),
+    (_rule(r"(?<![\d/.,])(?:(?P<whole>\d+) +)?(?P<above>\d{1,3})/(?P<below>\d{1,3})(?![\d/])"), _fraction),
+    (_rule(r"(?<![\d.,-])(\d{1,15})[-\u2014](\d{1,15})(?![\d-]|[.,]\d)"), _range),
     (_rule(r"(?<=\d)[-/\u2014](?=\d)"), " "),
     (_rule(r"(?<![\w)%])-(?=\.?\d)"), "minus "),
     (_rule(r"#\s?(?=\d)"), "number "),
     (_rule(r"(?<![\w.])\.(?=\d)"), "0."),
-    (_rule(r"\d+(?:\.\d+){2,}"), lambda match: " point ".join(cardinal(part, "en") for part in match[0].split("."))),
+    (_rule(r"(?<!\d)\d++(?:\.\d++){2,}"), lambda match: " point ".join(cardinal(part, "en") for part in match[0].split("."))),
     (_rule(r"(?<![\d,.])(?:1[1-9]|20)\d\d(?!\d|[,.]\d)"), _year),
     # A number that touches a letter is a word of its own.
     (_rule(rf"(?<=[^\W\d_])(?={_NUMBER})"), " "),

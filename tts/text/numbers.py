@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 from num2words import num2words
 
@@ -29,7 +30,12 @@ def cardinal(digits: str, language: str, **forms: str) -> str:
 
 def one_by_one(digits: str, language: str) -> str:
     """Each digit by its name."""
-    return " ".join(str(num2words(int(digit), lang=language)) for digit in digits)
+    return " ".join(_digit(int(digit), language) for digit in digits)
+
+
+@cache
+def _digit(value: int, language: str) -> str:
+    return str(num2words(value, lang=language))
 
 
 def either(names: Iterable[str]) -> str:

@@ -12,9 +12,9 @@ import unicodedata
 from num2words import num2words
 
 from tts.text import russian_forms as forms
-from tts.text.numbers import Rule, apply, cardinal, either, one_by_one
+from tts.text.numbers import LONGEST_NUMBER, Rule, apply, cardinal, either, one_by_one
 
-_NUMBER = r"(?:(?<!\d)\d{1,3}(?: \d{3})+(?:,\d+)?(?!\d)|\d+(?:[.,]\d+)?)"
+_NUMBER = r"(?<!\d)(?:\d{1,3}(?: \d{3})+(?:,\d+)?(?!\d)|\d++(?:[.,]\d++)?)"
 _ENDS_SENTENCE = r"(?=\s*$|\s+[\"(]*(?-i:[А-ЯЁ]))"
 _ROMAN = {"I": 1, "V": 5, "X": 10}
 _LONGEST_DECIMALS = 6
@@ -30,7 +30,7 @@ def number(written: str, gender: str = "m") -> str:
     whole, _, decimals = written.replace(" ", "").replace(",", ".").partition(".")
     if not decimals:
         return cardinal(whole, "ru", gender=gender)
-    if len(decimals) > _LONGEST_DECIMALS or (len(whole) > 1 and whole[0] == "0"):
+    if len(whole) > LONGEST_NUMBER or len(decimals) > _LONGEST_DECIMALS or (len(whole) > 1 and whole[0] == "0"):
         return f"{cardinal(whole, 'ru')} запятая {one_by_one(decimals, 'ru')}"
     return str(num2words(f"{whole}.{decimals}", lang="ru"))
 
@@ -43,9 +43,10 @@ def ordinal(value: int, case: str, gender: str) -> str:
 
 def agreeing(amount: str, words: tuple[str, str, str]) -> str:
     """The form of a counted noun that follows a number; decimals take the genitive singular."""
-    if not amount.replace(" ", "").isdecimal():
+    digits = amount.replace(" ", "")
+    if not digits.isdecimal():
         return words[1]
-    last, two = int(amount.replace(" ", "")) % 10, int(amount.replace(" ", "")) % 100
+    last, two = int(digits[-1]), int(digits[-2:])
     if last == 1 and two != 11:
         return words[0]
     return words[1] if last in (2, 3, 4) and two not in (12, 13, 14) else words[2]
@@ -173,7 +174,7 @@ _RULES: list[Rule] = [
     (_rule(rf"(?<![\d.,])(\d{{1,15}})-({either(forms.ENDINGS)})(?!\w)"), _ordinal),
     (_rule(r"(?<![\d.,])(\d{1,15})-ти(?!\w)"), lambda match: cardinal(match[1], "ru", case="g")),
     (_rule(r"(?<![\d.,])([1-9]\d{0,2}|1000)-([а-яё]{4,})"), _compound),
-    (_rule(r"(?<![\d/.,])(\d+)/(\d+)(?![\d/])"), _fraction),
+    (_rule(r"(?<![\d/.,])(\d{1,15})/(\d{1,15})(?![\d/])"), _fraction),
     (_rule(r"(?<=\d)[-\u2014](?=\d)"), " - "),
     (_rule(r"(?<=\d)/(?=\d)"), " "),
     (_rule(r"(?<![\w)%])-(?=\d)"), "минус "),
@@ -187,8 +188,8 @@ _RULES: list[Rule] = [
     _abbreviation(forms.BEFORE_NAMES, after=" ?(?=(?-i:[А-ЯЁ]))", keep=" "),
     _abbreviation(forms.INSIDE, after=r"(?=\s?[^\s.])"),
     (_rule(r"№ ?"), "номер "),
-    (_rule(r"\d+(?:\.\d+){2,}"), lambda match: " точка ".join(cardinal(part, "ru") for part in match[0].split("."))),
-    (_rule(r"\d+(?:,\d+){2,}"), lambda match: ", ".join(cardinal(part, "ru") for part in match[0].split(","))),
+    (_rule(r"(?<!\d)\d++(?:\.\d++){2,}"), lambda match: " точка ".join(cardinal(part, "ru") for part in match[0].split("."))),
+    (_rule(r"(?<!\d)\d++(?:,\d++){2,}"), lambda match: ", ".join(cardinal(part, "ru") for part in match[0].split(","))),
     (_rule(rf"(?<=[^\W\d_])(?={_NUMBER})"), " "),
     (_rule(rf"{_NUMBER}(?=(?P<letter>[^\W\d_])?)(?=(?P<noun> (?:{either(forms.FEMININE_NOUNS)})[а-яё]{{0,3}}\b)?)"), _plain),
     (_rule(r"\s?%"), " процентов"),
