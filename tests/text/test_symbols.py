@@ -69,6 +69,13 @@ def test_dropping_counts_and_closes_the_gap():
     assert encoded.symbols == SymbolTable.for_language("en").encode("wait for me")
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"), [("rock\u2022roll", "rock roll"), ("ж\u20dd\u0306a", "a"), ("wait\u20dd ing", "wait ing"), ("wa\u20ddit", "wait")]
+)
+def test_dropping_fuses_no_words_and_parts_none(written, kept):
+    assert text_to_symbols(written, TextConfig(unknown_symbol="drop")).text == kept
+
+
 def test_cyrillic_survives_whole():
     pangram = "Съешь же ещё этих мягких французских булок, да выпей чаю; эй, жлоб! Где туз? Прячь юных съёмщиц в шкаф."
     encoded = text_to_symbols(pangram, TextConfig(language="ru"))

@@ -1,7 +1,10 @@
 """English: numbers, abbreviations and signs into words.
 
 Ambiguous writing is read as prose usually is: 1100 to 2099 as years ("nineteen eighty-four"), "St." after a name as "street" and else as
-"saint", 3/4 as a fraction, 10-20 as "ten to twenty". Accents are taken off Latin letters (café, cafe), as English itself does.
+"saint", 3/4 as a fraction, 10-20 as "ten to twenty". Dates in digits are American, month first: 1/2/1999 is January 2nd; only 25/12/1999, which
+cannot be, is read day first. "No." before a digit is "number", but "no." after a verb of saying is the answer and ends its sentence. A plain
+space groups thousands only where the groups show it (10 000, 1 234 567). 24:00 is "twenty-four hundred", like 14:00. Accents are taken off
+Latin letters (café, cafe), as English itself does.
 """
 
 import re
@@ -9,38 +12,15 @@ import unicodedata
 
 from num2words import num2words
 
+from tts.text import english_forms as forms
 from tts.text.numbers import LONGEST_NUMBER, Rule, apply, cardinal, either, one_by_one
 
-TITLES = {
-    "mr": "mister", "mrs": "missus", "ms": "miz", "messrs": "messieurs", "dr": "doctor", "st": "saint", "prof": "professor", "gen": "general",
-    "col": "colonel", "capt": "captain", "lt": "lieutenant", "sgt": "sergeant", "maj": "major", "rev": "reverend", "hon": "honourable",
-    "gov": "governor", "sen": "senator", "mt": "mount", "ft": "fort", "vs": "versus", "approx": "approximately", "e.g": "for example",
-    "i.e": "that is",
-}  # fmt: skip
-"""Abbreviations whose dot never ends a sentence."""
-LAST_WORDS = {
-    "etc": "et cetera", "jr": "junior", "sr": "senior", "ltd": "limited", "inc": "incorporated", "co": "company", "corp": "corporation",
-    "esq": "esquire", "ave": "avenue", "blvd": "boulevard", "a.m": "a m", "p.m": "p m",
-}  # fmt: skip
-"""Abbreviations whose dot may end the sentence as well; then it stays."""
-STREETS = {"st": "street", "dr": "drive"}
-BEFORE_NUMBERS = {"no": "number", "nos": "numbers", "p": "page", "pp": "pages", "vol": "volume", "fig": "figure", "ch": "chapter"}
-MONTHS = {
-    "jan": "January", "feb": "February", "mar": "March", "apr": "April", "jun": "June", "jul": "July", "aug": "August", "sep": "September",
-    "sept": "September", "oct": "October", "nov": "November", "dec": "December",
-}  # fmt: skip
-CURRENCIES = {"$": ("dollar", "dollars", "cent", "cents"), "£": ("pound", "pounds", "penny", "pence"), "€": ("euro", "euros", "cent", "cents")}
-SCALES = {"k": "thousand", "m": "million", "bn": "billion"}
-UNITS = {
-    "km": "kilometres", "m": "metres", "cm": "centimetres", "mm": "millimetres", "km/h": "kilometres per hour", "mph": "miles per hour",
-    "ft": "feet", "kg": "kilograms", "g": "grams", "mg": "milligrams", "lb": "pounds", "lbs": "pounds", "oz": "ounces", "l": "litres",
-    "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz", "°C": "degrees celsius", "°F": "degrees fahrenheit",
-    "°": "degrees",
-}  # fmt: skip
 FRACTIONS = str.maketrans({"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3"})
 LIGATURES = str.maketrans({"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"})
 
 _NUMBER = r"(?<!\d)(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d++(?:\.\d++)?)"
+_NAME = r"\b(?!(?:The|This|That|An?|My|Our|Your|His|Her|Their|Is|Was|If|When|And|But) )([A-Z]\w+ )"
+_SAYING = ("said", "say", "says", "answered", "answers", "replied", "replies", "shouted", "whispered", "cried", "meant", "means", "voted", "or")
 _ENDS_SENTENCE = r"(?=\s*$|\s+[\"'(]*(?-i:[A-Z]))"
 
 
@@ -63,8 +43,8 @@ def _plain_latin(text: str) -> str:
 
 
 def _money(match: re.Match[str]) -> str:
-    one, many, small_one, small_many = CURRENCIES[match["sign"]]
-    amount, scale = match["amount"], match["scale"] or SCALES.get(match["short"] or "")
+    one, many, small_one, small_many = forms.CURRENCIES[match["sign"]]
+    amount, scale = match["amount"], match["scale"] or forms.SCALES.get(match["short"] or "")
     whole, _, decimals = amount.replace(",", "").partition(".")
     if scale:
         return f" {number(amount)} {scale} {many}"
@@ -97,6 +77,22 @@ def _day(match: re.Match[str]) -> str:
     return f"{match[1]} {num2words(int(match[2]), lang='en', to='ordinal')}"
 
 
+def _date(match: re.Match[str]) -> str:
+    month, day = int(match[1]), int(match[2])
+    if month > 12 >= day:
+        month, day = day, month
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return match[0]
+    return f"{forms.MONTH_NAMES[month - 1]} {num2words(day, lang='en', to='ordinal')}, {num2words(int(match[3]), lang='en', to='year')}"
+
+
+def _telephone(match: re.Match[str]) -> str:
+    groups = re.findall(r"\d+", match[0])
+    if len(groups) == 2 and match[0][0] != "(" and all(group.endswith("0") for group in groups) and groups[1][0] != "0":
+        return match[0]  # 500-1000 is a range: round numbers
+    return ", ".join(one_by_one(group, "en") for group in groups)
+
+
 def _year(match: re.Match[str]) -> str:
     return str(num2words(int(match[0]), lang="en", to="year"))
 
@@ -109,17 +105,24 @@ def _decade(match: re.Match[str]) -> str:
 def _fraction(match: re.Match[str]) -> str:
     whole = f"{cardinal(match['whole'], 'en')} and " if match["whole"] else ""
     above, below = int(match["above"]), int(match["below"])
-    if not 0 < above < below <= 100:
+    if above >= below or below not in forms.DENOMINATORS:
         return match[0].replace("/", " ")
-    part = {2: "half", 4: "quarter"}.get(below) or str(num2words(below, lang="en", to="ordinal"))
+    part = {2: "half", 4: "quarter"}.get(below) or str(num2words(below, lang="en", to="ordinal")).removeprefix("one ")
     plural = "halves" if part == "half" else f"{part}s"
     return f"{whole}{cardinal(match['above'], 'en')} {part if above == 1 else plural}"
 
 
+def _no(match: re.Match[str]) -> str:
+    if not match["saying"]:
+        return "number "
+    return match[0] if match["no"] == "no" else f"{match['saying']} number "
+
+
 def _unit(match: re.Match[str]) -> str:
-    first, *rest = UNITS[match["unit"]].split(" ")
+    first, *rest = forms.UNITS[match["unit"]].split(" ")
     one = "foot" if first == "feet" else first.removesuffix("s")
-    return " ".join([number(match["amount"]), one if match["amount"] == "1" else first, *rest])
+    dot = "." if match["dot"] and (match["end"] is not None or (match["unit"] not in forms.DOTTED_UNITS and match["goes_on"] is None)) else ""
+    return " ".join([number(match["amount"]), one if match["amount"] == "1" else first, *rest]) + dot
 
 
 def _range(match: re.Match[str]) -> str:
@@ -136,34 +139,46 @@ def _rule(pattern: str) -> re.Pattern[str]:
 
 
 _RULES: list[Rule] = [
+    (_rule(r"(?<![\w/.])(\d\d?)/(\d\d?)/([12]\d{3})(?![\w/])"), _date),
+    (_rule(r"(?<![\w.,-])(?:\+?1[- ])?(?:\(\d{3}\) ?|\d{3}[- ])?\d{3}-\d{4}(?![\w-]|[.,]\d)"), _telephone),
     # "7 a.m." and "7pm": before abbreviations, which would take the dots.
     (_rule(rf"(?<=\d)\s*([apAP])\.[mM]\.{_ENDS_SENTENCE}"), r" \1 m."),
     (_rule(r"(?<=\d)\s*([apAP])\.[mM]\."), r" \1 m"),
     (_rule(r"(?<=\d)\s*([apAP])[mM]\b"), r" \1 m"),
+    (_rule(rf"(?<![\d.,:-])(\d{{1,15}})[-\u2014](?=\d+(?:\.\d+)?\s?(?:{either(forms.UNITS)})(?![\w/°]))"), r"\1 to "),
+    (_rule(r"(?<=\d)[-\u2014](?=[$£€]\d)"), " to "),
+    # Before units and money, whose words would part the sign from its number.
+    (_rule(r"(?<![\w)%])-(?=[$£€]?\.?\d)"), "minus "),
+    (_rule(r"(?<![\d.,])(?<!\d )[1-9]\d{0,2}(?:(?: \d{3}){2,}|(?: 0\d\d)+)(?!\d| \d)"), lambda match: match[0].replace(" ", ",")),
     (
         _rule(rf"(?P<sign>[$£€])\s?(?P<amount>{_NUMBER})(?:(?:\s(?P<scale>thousand|million|billion|trillion)|(?P<short>k|m|bn))\b)?"),
         _money,
     ),
     (_rule(rf"(?P<amount>{_NUMBER})\s?(?P<sign>[$£€])(?P<scale>)(?P<short>)"), _money),
-    (_rule(rf"(?P<amount>{_NUMBER})\s?(?P<unit>{either(UNITS)})(?![\w/°])"), _unit),
+    (
+        _rule(
+            rf"(?P<amount>{_NUMBER})\s?(?P<unit>{either(forms.UNITS)})(?![\w/°]|\.\w)(?P<dot>\.)?(?P<end>{_ENDS_SENTENCE})?(?P<goes_on>(?=\s+[a-z]))?"
+        ),
+        _unit,
+    ),
     # Streets follow a name and are followed by no other name.
-    (_rule(r"\b([A-Z]\w+ )(St|Dr)\.(?=\s*$)"), lambda match: f"{match[1]}{STREETS[match[2].lower()]}."),
-    (_rule(r"\b([A-Z]\w+ )(St|Dr)\.(?=,|\s+[a-z])"), lambda match: match[1] + STREETS[match[2].lower()]),
-    (_rule(r"\b(Mr|Mrs|Ms|Messrs|Dr|Prof)(?=\s+[A-Z])"), lambda match: TITLES[match[1].lower()]),
-    _abbreviation(BEFORE_NUMBERS, after=r"\s?(?=\d)", keep=" "),
-    (re.compile(rf"(?<![\w.])({either(MONTHS)})\.?(?=\s\d)", re.IGNORECASE), lambda match: MONTHS[match[1].lower()]),
-    _abbreviation(TITLES),
-    _abbreviation(LAST_WORDS, after=_ENDS_SENTENCE, keep="."),
-    _abbreviation(LAST_WORDS),
-    (_rule(rf"\b({either(MONTHS.values())}|May) ([12]?\d|3[01])(?![\w%]|[:.,/-]\d| [ap] m\b)"), _day),
+    (_rule(rf"{_NAME}(St|Dr)\.(?=\s*$)"), lambda match: f"{match[1]}{forms.STREETS[match[2].lower()]}."),
+    (_rule(rf"{_NAME}(St|Dr)\.(?=,|\s+[a-z])"), lambda match: match[1] + forms.STREETS[match[2].lower()]),
+    (_rule(r"\b(Mr|Mrs|Ms|Messrs|Dr|Prof)(?=\s+[A-Z])"), lambda match: forms.TITLES[match[1].lower()]),
+    (_rule(rf"\b(?:(?P<saying>{either(_SAYING)}) )?(?P<no>[Nn]o)\.\s?(?=\d)"), _no),
+    _abbreviation(forms.BEFORE_NUMBERS, after=r"\s?(?=\d)", keep=" "),
+    (re.compile(rf"(?<![\w.])({either(forms.MONTHS)})\.?(?=\s\d)", re.IGNORECASE), lambda match: forms.MONTHS[match[1].lower()]),
+    _abbreviation(forms.TITLES),
+    _abbreviation(forms.LAST_WORDS, after=_ENDS_SENTENCE, keep="."),
+    _abbreviation(forms.LAST_WORDS),
+    (_rule(rf"\b({either(forms.MONTH_NAMES)}) ([12]?\d|3[01])(?![\w%]|[:.,/-]\d| [ap] m\b)"), _day),
     (_rule(r"(?<=:\d\d)[-\u2014](?=\d)"), " to "),
-    (_rule(r"(?<![\d:])(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?P<half> [apAP] m\b)?(?![\d:])"), _time),
+    (_rule(r"(?<![\d:])(?P<hour>[01]?\d|2[0-3]|24(?=:00)):(?P<minute>[0-5]\d)(?P<half> [apAP] m\b)?(?![\d:])"), _time),
     (re.compile(r"\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", re.IGNORECASE), _ordinal),
     (_rule(r"(?<!\w)'?((?:1[1-9]|20)\d0|[1-9]0)'?s\b"), _decade),
-    (_rule(r"(?<![\d/.,])(?:(?P<whole>\d+) +)?(?P<above>\d{1,3})/(?P<below>\d{1,3})(?![\d/])"), _fraction),
+    (_rule(r"(?<![\d/.,])(?:(?P<whole>\d+) +)?(?P<above>[1-9]\d?)/(?P<below>[1-9]\d{0,2})(?![\d/])"), _fraction),
     (_rule(r"(?<![\d.,-])(\d{1,15})[-\u2014](\d{1,15})(?![\d-]|[.,]\d)"), _range),
     (_rule(r"(?<=\d)[-/\u2014](?=\d)"), " "),
-    (_rule(r"(?<![\w)%])-(?=\.?\d)"), "minus "),
     (_rule(r"#\s?(?=\d)"), "number "),
     (_rule(r"(?<![\w.])\.(?=\d)"), "0."),
     (_rule(r"(?<!\d)\d++(?:\.\d++){2,}"), lambda match: " point ".join(cardinal(part, "en") for part in match[0].split("."))),
@@ -171,6 +186,8 @@ _RULES: list[Rule] = [
     # A number that touches a letter is a word of its own.
     (_rule(rf"(?<=[^\W\d_])(?={_NUMBER})"), " "),
     (_rule(rf"{_NUMBER}(?=([^\W\d_])?)"), lambda match: number(match[0]) + (" " if match[1] else "")),
+    # and/or
+    (_rule(r"(?<=\w)\s?/\s?(?=\w)"), " "),
     (_rule(r"\s?%"), " percent"),
     (_rule(r"\s?&\s?"), " and "),
     (_rule(r"\s?@\s?"), " at "),

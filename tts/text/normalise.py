@@ -22,6 +22,10 @@ TYPOGRAPHY = str.maketrans(
         **dict.fromkeys("\ufeff\u200b\u200c\u200d\u2060\u00ad\u200e\u200f"),
     }
 )
+LANGUAGES = {"en": (english.expand, ","), "ru": (russian.expand, " ")}
+"""How each language spells out, and how it groups thousands."""
+# Spaces that do not break stand inside a number, where an ordinary one might part two.
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:[\u00a0\u2007\u2009\u202f]\d{3})+(?!\d)")
 
 
 def normalise(text: str, language: str) -> str:
@@ -29,11 +33,12 @@ def normalise(text: str, language: str) -> str:
 
     Raises UsageError for an unknown language.
     """
-    expand = {"en": english.expand, "ru": russian.expand}.get(language)
-    if expand is None:
-        raise UsageError(f"language {language!r} is not known; choose one of en, ru")
+    if language not in LANGUAGES:
+        raise UsageError(f"language {language!r} is not known; choose one of {', '.join(LANGUAGES)}")
+    expand, separator = LANGUAGES[language]
     written = unicodedata.normalize("NFC", text).translate(TYPOGRAPHY)
-    spoken = expand(collapse_whitespace(written))
+    grouped = _GROUPED.sub(lambda match: re.sub(r"\s", separator, match[0]), written)
+    spoken = expand(collapse_whitespace(grouped))
     return collapse_whitespace(spoken.replace("\u2014", " - ").lower())
 
 

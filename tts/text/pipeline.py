@@ -1,5 +1,6 @@
 """The whole way from a transcript to the numbers that the network reads."""
 
+import unicodedata
 from dataclasses import dataclass
 
 from tts.config import TextConfig
@@ -25,7 +26,9 @@ def text_to_symbols(text: str, config: TextConfig) -> Encoded:
     normalised = normalise(text, config.language)
     dropped = 0
     if config.unknown_symbol == "drop":
-        known = "".join(character for character in normalised if character in table.numbers)
-        dropped = len(normalised) - len(known)
-        normalised = collapse_whitespace(known)
+        unknown = {character for character in normalised if character not in table.numbers}
+        dropped = sum(character in unknown for character in normalised)
+        # A space keeps the words around a sign apart; a combining mark stands within a word, which stays whole.
+        gaps = {ord(character): "" if unicodedata.category(character).startswith("M") else " " for character in unknown}
+        normalised = collapse_whitespace(normalised.translate(gaps))
     return Encoded(normalised, table.encode(normalised), dropped)
