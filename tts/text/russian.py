@@ -16,6 +16,8 @@ from tts.text.numbers import LONGEST_NUMBER, Rule, apply, cardinal, either, one_
 
 _NUMBER = r"(?<!\d)(?:\d{1,3}(?: \d{3})+(?:,\d+)?(?!\d)|\d++(?:[.,]\d++)?)"
 _ENDS_SENTENCE = r"(?=\s*$|\s+[\"(]*(?-i:[А-ЯЁ]))"
+# A capital after "г." is often a name within the sentence ("22 июня 1941 г. Германия..."); a capital function word is not.
+_ENDS_AFTER_YEAR = r"(?=\s*$|\s+(?:Он|Она|Они|Оно|Это|Я|Мы|Вы|Ты|В|Во|На|Но|А|И|С|К|По|За|Из|Тогда|Потом|Затем|Там|Здесь|Когда|После)\b)"
 _ROMAN = {"I": 1, "V": 5, "X": 10}
 _LONGEST_DECIMALS = 6
 
@@ -64,7 +66,8 @@ def _counted(match: re.Match[str]) -> str:
     if scale:
         words += f" {forms.UNITS[unit][2]}"
     # A dot that belongs to the abbreviation goes, one that ends the sentence stays.
-    return words + ("." if match["dot"] and (unit not in forms.DOTTED_UNITS or match["end"] is not None) else "")
+    full_stop = match["end"] is not None or (unit not in forms.DOTTED_UNITS and match["goes_on"] is None)
+    return words + ("." if match["dot"] and full_stop else "")
 
 
 def _gender(words: tuple[str, str, str]) -> str:
@@ -93,8 +96,20 @@ def _year(match: re.Match[str]) -> str:
 
 
 def _years(match: re.Match[str]) -> str:
-    case, word = ("p", "годах") if (match["before"] or "").strip().lower() in ("в", "во") else ("n", "годы")
-    return f"{match['before'] or ''}{ordinal(int(match['first']), case, 'm')} - {ordinal(int(match['last']), case, 'm')} {word}"
+    before, word, dash = (match["before"] or "").strip().lower(), match["word"], match["dash"].strip()
+    if word.startswith("гг"):
+        case, word = ("p", "годах") if before in ("в", "во") else ("n", "годы")
+        word += "." if match["end"] is not None else ""
+    else:
+        case = {"годы": "n", "годов": "g", "годам": "d", "годами": "i"}.get(word, "p")
+    between = "-" if dash in "-\u2014" else dash
+    return f"{match['before'] or ''}{ordinal(int(match['first']), case, 'm')} {between} {ordinal(int(match['last']), case, 'm')} {word}"
+
+
+def _from_year_to_year(match: re.Match[str]) -> str:
+    case, word = ("n", "год") if match["until"].lower() == "по" else ("g", "года")
+    last = f"{ordinal(int(match['last']), case, 'm')} {word}{'.' if match['end'] is not None else ''}"
+    return f"{match['since']} {ordinal(int(match['first']), 'g', 'm')} {match['until']} {last}"
 
 
 def _date(match: re.Match[str]) -> str:
@@ -125,10 +140,29 @@ def _ordinal(match: re.Match[str]) -> str:
     return ordinal(value, case, gender)
 
 
+def _few(match: re.Match[str]) -> str:
+    """2-х and 2-м: "двух" and "двум", but "второй" in its cases before the nouns that ask for it."""
+    noun, plural = match["noun"] or "", match["ending"] == "х"
+    if re.fullmatch(forms.AFTER_PLURAL_ORDINALS if plural else forms.AFTER_SINGULAR_ORDINALS, noun):
+        words = ordinal(int(match["digits"]), "g" if plural else "p", "p" if plural else "m")
+    else:
+        words = cardinal(match["digits"], "ru", case="g" if plural else "d")
+    return words
+
+
 def _compound(match: re.Match[str]) -> str:
     """20-летний: the number in the genitive, written as one word with what follows."""
-    special = {"1": "одно", "90": "девяносто", "100": "сто", "1000": "тысяче"}
-    return (special.get(match[1]) or cardinal(match[1], "ru", case="g").replace(" ", "")) + match[2]
+    digits, following = match[1], match[2]
+    thousands, rest = divmod(int(digits), 1000)
+    words = ""
+    if thousands:
+        # 1000-летие is тысячелетие, but 1150-летие тысячастопятидесятилетие.
+        many = "" if thousands == 1 else cardinal(str(thousands), "ru", case="g").replace(" ", "")
+        words = f"{many}тысяч{'а' if rest and thousands == 1 else 'е'}"
+    if rest:
+        parts = cardinal(str(rest), "ru", case="g").split(" ")
+        words += "".join(forms.IN_COMPOUNDS.get(part, part) for part in parts)
+    return words + following
 
 
 def _time(match: re.Match[str]) -> str:
@@ -161,25 +195,43 @@ def _rule(pattern: str) -> re.Pattern[str]:
 
 
 _BEFORE = r"(?P<before>\b[А-Яа-яЁё]+ )?"
-_YEAR = r"(?P<year>1\d{3}|20\d\d|[1-9]\d\d(?= году| ?г\. (?:до )?н\.))"
+_YEAR = r"(?P<year>1\d{3}|20\d\d|[1-9]\d\d(?= году)|[1-9]\d{0,3}(?= ?(?:год[а-я]{0,2}|г\.?) (?:до )?н\. ?э))"
 _AMOUNT = rf"(?P<amount>{_NUMBER})"
 _SCALE = rf"(?: ?(?P<scale>{either(forms.SCALES)})\b\.?)?"
 _RULES: list[Rule] = [
     (_rule(r"(?<!\d)(?P<day>0?[1-9]|[12]\d|3[01])\.(?P<month>\d\d?)\.(?P<year>\d{4})(?!\d)"), _date),
     (_rule(rf"{_BEFORE}\b(?P<roman>[IVX]+) (?P<word>{either(forms.CENTURIES)}|в\.)(?!\w)"), _century),
-    (_rule(rf"{_BEFORE}(?<!\d)(?P<first>\d{{4}}) ?[-\u2014] ?(?P<last>\d{{4}}) ?гг\."), _years),
-    (_rule(rf"{_BEFORE}(?<!\d){_YEAR} ?(?P<word>год|года|году|годом|годе|г\.|г)(?!\w)(?P<end>\s*$)?"), _year),
+    (
+        _rule(
+            r"(?P<since>\b(?:[Сс]о?|[Оо]т)) (?P<first>[1-9]\d{2,3}) (?P<until>по|до) (?P<last>[1-9]\d{2,3}) ?"
+            rf"(?:года?(?!\w)|г\.(?P<end>{_ENDS_AFTER_YEAR})?)"
+        ),
+        _from_year_to_year,
+    ),
+    (
+        _rule(
+            rf"{_BEFORE}(?<!\d)(?P<first>[1-9]\d{{2,3}})(?P<dash> ?[-\u2014] ?| и | или )(?P<last>[1-9]\d{{2,3}}) ?"
+            rf"(?P<word>гг\.|год(?:ы|ов|ам|ами|ах)(?!\w))(?P<end>{_ENDS_AFTER_YEAR})?"
+        ),
+        _years,
+    ),
+    (_rule(rf"{_BEFORE}(?<!\d){_YEAR} ?(?P<word>год|года|году|годом|годе|г\.|г)(?!\w)(?P<end>{_ENDS_AFTER_YEAR})?"), _year),
     (_rule(rf"(?<![\d.,:])([12]?\d|3[01]) ({either(forms.MONTHS)})\b"), lambda match: f"{ordinal(int(match[1]), 'g', 'n')} {match[2]}"),
-    (_rule(r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?![\d:])"), _time),
+    (_rule(r"(?<![\d:])([01]?\d|2[0-3]|24(?=:00)):([0-5]\d)(?![\d:])"), _time),
+    (_rule(r"(?<![\d.,])(?P<digits>\d{0,14}(?<!1)[2-4])-(?P<ending>х|м)(?!\w)(?=(?: (?P<noun>[а-яё]+))?)"), _few),
+    (_rule(r"(?<![\d.,])(\d{0,14}(?<!1)[2-4])-мя(?!\w)"), lambda match: cardinal(match[1], "ru", case="i")),
     (_rule(rf"(?<![\d.,])(\d{{1,15}})-({either(forms.ENDINGS)})(?!\w)"), _ordinal),
     (_rule(r"(?<![\d.,])(\d{1,15})-ти(?!\w)"), lambda match: cardinal(match[1], "ru", case="g")),
-    (_rule(r"(?<![\d.,])([1-9]\d{0,2}|1000)-([а-яё]{4,})"), _compound),
+    (_rule(r"(?<![\d.,])([1-9]\d{0,3})-([а-яё]{4,})"), _compound),
     (_rule(r"(?<![\d/.,])(\d{1,15})/(\d{1,15})(?![\d/])"), _fraction),
     (_rule(r"(?<=\d)[-\u2014](?=\d)"), " - "),
     (_rule(r"(?<=\d)/(?=\d)"), " "),
-    (_rule(r"(?<![\w)%])-(?=\d)"), "минус "),
+    (_rule(r"(?<![\w)%])-(?=(?:[$€£₽] ?)?\d)"), "минус "),
     (_rule(rf"(?P<unit>{either(forms.CURRENCY_SIGNS)}) ?{_AMOUNT}{_SCALE}"), _money_sign_first),
-    (_rule(rf"{_AMOUNT}{_SCALE} ?(?P<unit>{either(forms.UNITS)})(?![\w/°])(?P<dot>\.)?(?P<end>{_ENDS_SENTENCE})?"), _counted),
+    (
+        _rule(rf"{_AMOUNT}{_SCALE} ?(?P<unit>{either(forms.UNITS)})(?![\w/°])(?P<dot>\.)?(?P<end>{_ENDS_SENTENCE})?(?P<goes_on>(?=\s+[а-яё]))?"),
+        _counted,
+    ),
     (_rule(r"(?<!\w)([гГ])-н(?!\w)"), "господин"),
     (_rule(r"(?<!\w)([гГ])-жа(?!\w)"), "госпожа"),
     _abbreviation(forms.BEFORE_NUMBERS, after=r" ?(?=\d)", keep=" "),
@@ -192,6 +244,8 @@ _RULES: list[Rule] = [
     (_rule(r"(?<!\d)\d++(?:,\d++){2,}"), lambda match: ", ".join(cardinal(part, "ru") for part in match[0].split(","))),
     (_rule(rf"(?<=[^\W\d_])(?={_NUMBER})"), " "),
     (_rule(rf"{_NUMBER}(?=(?P<letter>[^\W\d_])?)(?=(?P<noun> (?:{either(forms.FEMININE_NOUNS)})[а-яё]{{0,3}}\b)?)"), _plain),
+    # и/или
+    (_rule(r"(?<=\w)\s?/\s?(?=\w)"), " "),
     (_rule(r"\s?%"), " процентов"),
     (_rule(r"\s?&\s?"), " и "),
     (_rule(r"\s?@\s?"), " собака "),

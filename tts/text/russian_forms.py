@@ -49,3 +49,9 @@ ENDINGS = {
     "их": "gp", "ми": "ip", "ыми": "ip", "ими": "ip", "ю": "af", "ую": "af", "ой": "gf", "ей": "gf",
 }  # fmt: skip
 """Ending written behind an ordinal's digits to its case and gender."""
+AFTER_PLURAL_ORDINALS = r"год(?:ов|ах)|чис(?:ел|лах)|век(?:ов|ах)"
+"""Nouns after which 2-х is "вторых": sets that are numbered. All others are counted: 2-х детей is "двух детей"."""
+AFTER_SINGULAR_ORDINALS = r"[а-яё]+(?:[еуюи]|[ое]м)"
+"""What follows 2-м as "втором": a prepositional singular (этаже, году, учебном). A dative plural (детям, людям) is counted: "двум"."""
+IN_COMPOUNDS = {"одного": "одно", "девяноста": "девяносто", "ста": "сто"}
+"""Genitives that take another form inside a word: двадцатиодноэтажный, девяностопятилетний."""
