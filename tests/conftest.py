@@ -1,5 +1,6 @@
 """Fixtures that every room uses: a tiny configuration, a demo corpus of seconds, and its feature store."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,13 @@ TINY = {
 # The same examples in every run, and none fails because the machine is busy.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would each process that the suite starts in one to press it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
