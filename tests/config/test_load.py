@@ -102,6 +102,8 @@ def test_merge_goes_into_sections():
         ({"audio.max_hz": 20000.0}, "max_hz must lie between min_hz (0.0) and half of sample_rate (11025.0), got 20000.0"),
         ({"tuning.knobs": ["a.b", "a.b"]}, "knobs names a.b more than once"),
         ({"quality.max_seconds": 0.1}, "max_seconds must exceed min_seconds (0.4), got 0.1"),
+        ({"training.steps": True}, "training.steps: must be a number, got true"),
+        ({"optimiser.learning_rate": False}, "optimiser.learning_rate: must be a number, got false"),
         ({"zzz.yyy": 1}, "'zzz.yyy' is not a knob; sections are text, audio, quality"),
     ],
 )
@@ -127,6 +129,13 @@ def test_several_errors_come_at_once():
         (b"training:\n  stepz: 3\n", "'training.stepz' is not a knob; did you mean training.steps?"),
         (b"traning:\n  steps: 3\n", "'traning' is not a knob; did you mean"),
         (b"training: 3\n", "training: Input should be"),
+        (b"training:\n  steps: 3\n  steps: 4\n", "'steps' stands more than once, again in line 3"),
+        (b"training:\n  steps: 3\ntraining:\n  seed: 4\n", "'training' stands more than once, again in line 3"),
+        (b'{"training": {"steps": 3, "steps": 4}}', "'steps' stands more than once"),
+        (b"training:\n  steps: yes\n", "training.steps: must be a number, got true"),
+        (b"? [a, b]\n: 3\n", "cannot be read"),
+        (b"traning:\n", "'traning' is not a knob; did you mean"),
+        (b"training:\n  steps:\n", "training.steps: Input should be a valid integer, got None"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path, content, message):
@@ -149,6 +158,12 @@ def test_a_missing_file_and_an_unknown_preset(tmp_path):
 def test_an_empty_file_changes_nothing(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
     assert read_config(tmp_path / "empty.yaml", PRESETS["small"]()) == PRESETS["small"]()
+
+
+@pytest.mark.parametrize("base", [None, PRESETS["small"]()])
+def test_an_empty_section_changes_nothing(tmp_path, base):
+    (tmp_path / "some.yaml").write_text("training:\n#  steps: 20\nmodel:\n  prenet: 64\n")
+    assert read_config(tmp_path / "some.yaml", base) == override(base or Config(), {"model.prenet": 64})
 
 
 def test_a_configuration_is_frozen():

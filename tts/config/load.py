@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,19 @@ from pydantic import ValidationError
 from tts.config import Config, knobs
 from tts.config.presets import PRESETS
 from tts.errors import UsageError
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a name stands once: the second of two `steps:` would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        written: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in written:
+                line = key.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands more than once, again in line {line}")
+            written.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def preset(name: str) -> Config:
@@ -32,7 +45,7 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Config:
 def read_config(path: Path, base: Config | None = None) -> Config:
     """The configuration in a YAML or JSON file, laid over `base`. Raises UsageError."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a safe loader
     except FileNotFoundError:
         raise UsageError(f"configuration file {path} does not exist") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -41,6 +54,8 @@ def read_config(path: Path, base: Config | None = None) -> Config:
         values = {}
     if not isinstance(values, dict):
         raise UsageError(f"configuration file {path} must hold sections such as 'training:', got {type(values).__name__}")
+    # A section whose every line is commented out is None.
+    values = {name: {} if value is None and name in Config.model_fields else value for name, value in values.items()}
     merged = merge(base.model_dump(mode="json"), values) if base else values
     return from_mapping(merged, str(path))
 
