@@ -1,8 +1,8 @@
 """Frames into decoder steps and back, for any number of frames and any reduction factor.
 
 A decoder step writes r frames. Teacher forcing feeds it the last frame of the step before (Wang et al. 2017, arXiv:1703.10135,
-section 3.3; ESPnet and Coqui do the same, NVIDIA/tacotron2 feeds all r): the prenet then has one shape for every r, so that r may change
-between a checkpoint and its successor, and synthesis leans on its own newest frame alone.
+section 3.3; ESPnet and Coqui do the same, NVIDIA/tacotron2 feeds all r): the prenet then has one shape for every r, and synthesis leans
+on its own newest frame alone. The mel and gate projections do depend on r, so a checkpoint loads only under the r it was trained with.
 
 Shape letters: B batch, T frames, S = ceil(T / r) decoder steps, r reduction factor, M mels.
 """
