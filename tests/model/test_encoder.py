@@ -51,3 +51,11 @@ def test_the_padding_symbol_is_embedded_as_zero_and_stays_so():
     assert not encoder.embedding.weight[0].any()
     assert not encoder.embedding.weight.grad[0].any()
     assert encoder.embedding.weight[1:].any(1).all()
+
+
+def test_embeddings_start_with_the_variance_of_their_fans():
+    """2 / (fan in + fan out), as NVIDIA/tacotron2; torch's own start has variance 1."""
+    torch.manual_seed(0)
+    weight = Encoder(model_config(symbol_embedding=256), symbols=101).embedding.weight[1:]
+    assert weight.var().item() == pytest.approx(2 / (101 + 256), rel=0.05)
+    assert abs(weight.mean().item()) < 0.002
