@@ -6,7 +6,7 @@ import json
 from tts.config import Config
 from tts.text.symbols import SymbolTable
 
-REVISION = 2
+REVISION = 3
 """Raised when the same configuration and corpus would give other features than before."""
 
 
