@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tts.storage import write_text
+from tts.threads import wait_patiently
 
 BENCHMARKS = ("features", "decoder")
 RESULTS = Path("build") / "bench.json"
@@ -26,6 +27,7 @@ TARGETS = {
 
 def main() -> int:
     """Runs them one after the other, so that none disturbs another."""
+    wait_patiently()  # as in the product: children inherit it
     console = Console()
     figures: dict[str, float] = {}
     for name in BENCHMARKS:
