@@ -18,7 +18,7 @@ from tts.config.load import flatten
 
 def test_places():
     assert step.place("/artefacts/features", "", "features") == "/artefacts/features"
-    assert step.place("/artefacts/features", "/work", "features") == "/work/features"
+    assert step.place("/artefacts/features", "/voices", "features") == "/voices/features"
 
 
 def test_the_forms_fields_and_overrides_reach_the_features(corpus, tiny, tmp_path):
