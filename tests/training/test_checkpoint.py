@@ -112,7 +112,7 @@ class _Harmful:
 def test_a_checkpoint_cannot_run_code(tmp_path):
     checkpoints = _fill(tmp_path, {1: None}, keep=1)
     path, trace = checkpoints.folder / "step-00000001.pt", tmp_path / "trace"
-    torch.save({"format": 1, "step": 1, "weights": _Harmful(trace)}, path, pickle_module=pickle)
+    torch.save({"format": 2, "step": 1, "weights": _Harmful(trace)}, path, pickle_module=pickle)
     entry = Entry(step=1, file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), mel_loss=None)
     with pytest.raises(DataError, match=r"step-00000001\.pt cannot be read"):
         checkpoints.read(entry, CPU)
@@ -124,7 +124,7 @@ def test_another_format_is_refused(tmp_path):
     path = checkpoints.folder / "step-00000001.pt"
     torch.save({"format": 99}, path)
     entry = Entry(step=1, file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), mel_loss=None)
-    with pytest.raises(DataError, match="has format 99, this version reads 1"):
+    with pytest.raises(DataError, match="has format 99, this version reads 2"):
         checkpoints.read(entry, CPU)
 
 

@@ -28,7 +28,7 @@ from tts.training.precision import choose_device
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2  # 2: the network holds the mean and deviation of the mel bands
 
 MAY_CHANGE = ("steps", "device", "threads", "log_interval", "validation_interval", "checkpoint_interval", "keep_checkpoints", "max_skipped_updates")
 """Knobs of `training` that a resumed run may set anew: they change how far it goes and what is noted, not what a step does."""
