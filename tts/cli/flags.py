@@ -41,13 +41,19 @@ def fields(wanted: Collection[str]) -> list[tuple[str, Any, Any]]:
 def given(parsed: object, taken: Collection[str]) -> dict[str, Any]:
     """Full knob name to what was given for it. Raises UsageError."""
     values = {}
+    structures = {knob.path for knob in knobs(Config) if _is_structure(knob.type)}
     for name in sections():
         if name not in taken:
             continue
         for field, value in vars(getattr(parsed, name)).items():
+            path = f"{name}.{field}"
             if value is not None:
-                values[f"{name}.{field}"] = _structure(f"{name}.{field}", value) if field == "objective" else value
+                values[path] = _structure(path, value) if path in structures else value
     return values
+
+
+def _is_structure(kind: Any) -> bool:
+    return get_origin(kind) is tuple and get_args(kind)[0] is not str
 
 
 def _structure(name: str, text: str) -> Any:

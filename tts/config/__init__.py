@@ -10,13 +10,14 @@ from pydantic import Field
 from tts.config.fitting import GuidedAttentionConfig, LossConfig, OptimiserConfig, TrainingConfig
 from tts.config.knob import Choices, Knob, Search, Section, knobs
 from tts.config.network import ModelConfig
-from tts.config.search import ObjectiveTerm, TuningConfig
+from tts.config.search import Condition, ObjectiveTerm, Range, TuningConfig
 from tts.config.verdict import EvaluationConfig, SynthesisConfig, TrackingConfig
 from tts.config.voice import AudioConfig, DataConfig, QualityConfig, TextConfig
 
 __all__ = [
     "AudioConfig",
     "Choices",
+    "Condition",
     "Config",
     "DataConfig",
     "EvaluationConfig",
@@ -27,6 +28,7 @@ __all__ = [
     "ObjectiveTerm",
     "OptimiserConfig",
     "QualityConfig",
+    "Range",
     "Search",
     "Section",
     "SynthesisConfig",
