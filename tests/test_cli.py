@@ -54,7 +54,7 @@ def test_help_lists_the_commands(tts):
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_command_explains_itself(tts, name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    code, out, _ = tts(name, "--help")
+    code, out, _ = tts(*name.split(), "--help")
     assert code == 0
     assert out.startswith(f"usage: tts {name} ")
     text = _words(out)

@@ -7,16 +7,17 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from tts import __version__
 from tts.cli.commands import COMMANDS
-from tts.cli.parse import parse
+from tts.cli.parse import Command, parse
 from tts.errors import INTERRUPTED, CannotWriteError, PreemptedError, TtsError, UsageError
 from tts.threads import wait_patiently
 
+HELP = ("-h", "--help", "help")
 WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM)
 
 
@@ -47,31 +48,65 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> None:
     name = arguments[0] if arguments else "--help"
-    if name in ("-h", "--help", "help"):
+    if name in HELP:
         print(_help())
     elif name == "--version":
         print(f"tts {__version__}")
-    elif name in COMMANDS:
-        parse(COMMANDS[name], arguments[1:])()
+    elif _group(name) and (len(arguments) == 1 or arguments[1] in HELP):
+        print(_group_help(name))
     else:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        raise UsageError(f"{name!r} is not a command; " + (f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"))
+        command, rest = _command(arguments)
+        parse(command, rest)()
+
+
+def _group(word: str) -> dict[str, Command]:
+    """Commands of two words that begin with this one, by their second word."""
+    return {name.split()[1]: command for name, command in COMMANDS.items() if name.split()[0] == word and " " in name}
+
+
+def _command(arguments: list[str]) -> tuple[Command, list[str]]:
+    """The command that the first word, or the first two, name, and what follows it. Raises UsageError with the nearest name."""
+    word = arguments[0]
+    if word in COMMANDS:
+        return COMMANDS[word], arguments[1:]
+    group = _group(word)
+    if not group:
+        known = {name.split()[0]: name.split()[0] for name in COMMANDS} | {name.split()[1]: name for name in COMMANDS if " " in name}
+        first = list(dict.fromkeys(name.split()[0] for name in COMMANDS))
+        raise UsageError(f"{word!r} is not a command; {_hint(word, known, first)}")
+    if arguments[1] not in group:
+        known = {second: command.name for second, command in group.items()}
+        raise UsageError(f"{word} {arguments[1]!r} is not a command; {_hint(arguments[1], known, list(known.values()))}")
+    return group[arguments[1]], arguments[2:]
+
+
+def _hint(word: str, known: dict[str, str], all_of_them: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {known[close[0]]}?" if close else f"choose one of {', '.join(all_of_them)}"
 
 
 def _help() -> str:
-    width = max(len(name) for name in COMMANDS)
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: tts COMMAND [ARGUMENTS] [--preset NAME] [--config FILE] [--SECTION.KNOB VALUE ...]",
             "",
             "Trains a Tacotron 2 voice and finds its hyperparameters by itself.",
             "",
-            *lines,
+            *_listed(COMMANDS.values()),
             "",
             "tts COMMAND --help shows a command's arguments and knobs. Later sources win: preset, file, knobs.",
         ]
     )
+
+
+def _group_help(word: str) -> str:
+    lines = _listed(_group(word).values())
+    return "\n".join([f"usage: tts {word} COMMAND [ARGUMENTS]", "", *lines, "", f"tts {word} COMMAND --help shows a command's arguments."])
+
+
+def _listed(commands: Iterable[Command]) -> list[str]:
+    width = max(len(name) for name in COMMANDS)
+    return [f"  {command.name:{width}}  {command.summary}" for command in commands]
 
 
 def _report(message: str, code: int, verbose: bool) -> int:

@@ -31,6 +31,7 @@ class Command:
 
     call: Callable[..., None]
     name: str
+    """One word, or two: `study show` is called by `tts study show`, and `tts study` lists its like."""
     taken: tuple[str, ...]
     """Sections whose flags are accepted."""
     shown: tuple[str, ...]
