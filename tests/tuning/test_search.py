@@ -17,8 +17,8 @@ def draws(config, trials, *, restart=None):
     drawn = []
     for number in range(trials):
         if number == restart:
-            optuna.create_study(sampler=sampler(config, 0)).ask(SPACE)
-        study.sampler = sampler(config, number)
+            optuna.create_study(sampler=sampler(config, 0, SPACE)).ask(SPACE)
+        study.sampler = sampler(config, number, SPACE)
         trial = study.ask(SPACE)
         drawn.append(tuple(trial.params.values()))
         study.tell(trial, trial.params["x"])

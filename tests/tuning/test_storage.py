@@ -42,7 +42,7 @@ def test_eight_processes_that_create_one_fresh_study_at_once_all_live(base, tmp_
     assert sorted(taken) == list(range(8))
     trials = open_study(url, "voices").trials.trials
     assert len(trials) == 8
-    assert trials[0].params == default_params(base, search_space(base.tuning.knobs))
+    assert trials[0].params == default_params(base, search_space(base.tuning))
 
 
 def test_sqlite_does_not_block_readers_nor_wait_for_the_disk(tmp_path):

@@ -16,7 +16,7 @@ def test_a_new_study_waits_with_the_configurations_own_values(make_study, base):
 
     (trial,) = study.trials.trials
     assert trial.state == TrialState.WAITING
-    assert trial.system_attrs["fixed_params"] == default_params(base, search_space(base.tuning.knobs))
+    assert trial.system_attrs["fixed_params"] == default_params(base, search_space(base.tuning))
     assert study.plan.config == base
 
 

@@ -97,7 +97,7 @@ def test_a_metric_that_is_not_finite_fails_the_trial_which_is_never_the_best(mak
 
     failed, completed = record(study).trials
     assert (failed.state, failed.value) == ("fail", None)
-    assert failed.reason == "metric mel_loss is nan"
+    assert failed.reason == "metric mel_loss is nan at step 2"
     assert failed.metrics["mel_loss"] is None
     assert completed.state == "complete"
     assert record(study).best.number == 1

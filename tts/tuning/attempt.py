@@ -111,7 +111,7 @@ class Attempt:
     def _judge(self, tracked: Run, step: int, metrics: Mapping[str, float]) -> bool:
         """Reports a validation; whether the trial is to be pruned."""
         self.step, self.metrics = step, dict(metrics)
-        self.value = self.objective.value(metrics)
+        (self.value,) = self.objective.values(metrics, step)
         if step in self.reported:
             return False
         tracked.metrics({**metrics, "objective": self.value}, step)

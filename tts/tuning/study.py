@@ -62,7 +62,7 @@ class Plan(BaseModel):
     def of(config: Config, features: str, folder: Path) -> "Plan":
         """The plan of a new study. Raises UsageError for knobs or a pruner that cannot be searched with."""
         pruner(config.tuning)
-        space = search_space(config.tuning.knobs)
+        space = search_space(config.tuning)
         return Plan(format=FORMAT, features=features, space=_json(space), config=config, folder=folder.resolve())
 
     def differences(self, other: "Plan") -> list[str]:
@@ -113,7 +113,7 @@ def create_study(url: str, name: str, plan: Plan) -> Study:
         UsageError: The study that is there was made with other features, knobs or ranges, or not by us.
         DataError, CannotWriteError, ServiceUnavailableError: The database.
     """
-    first = default_params(plan.config, search_space(plan.config.tuning.knobs))
+    first = default_params(plan.config, search_space(plan.config.tuning))
     with locked(study_lock(plan.folder)):
         create_tables(url)
         storage = open_storage(url)
