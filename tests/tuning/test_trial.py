@@ -1,8 +1,12 @@
 import multiprocessing
 import os
+import pickle
 import re
 import signal
+import subprocess
+import sys
 import threading
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -11,6 +15,7 @@ from tts.config.load import override
 from tts.errors import DataError, PreemptedError
 from tts.training.preemption import StopFlag
 from tts.training.run_folder import read_state
+from tts.tuning.storage import is_locked
 from tts.tuning.trial import TrialFailedError, Work, load_trial_server, run_trial, tail
 
 
@@ -150,3 +155,42 @@ def test_two_processes_never_train_in_one_folder(work):
 
     assert order[:3] == [("first", 2), ("first", 4), ("first", 6)]
     assert order[3:] == [("second", 2), ("second", 4), ("second", 6)]
+
+
+# A worker of one trial: it says that its trial has begun, waits to be paused, and says how the trial ended.
+WORKER = """
+import pickle, signal, sys
+from tts.errors import TtsError
+from tts.training.preemption import StopFlag
+from tts.tuning.trial import load_trial_server, run_trial
+
+def begun(step, metrics):
+    print(step, flush=True)
+    sys.stdin.readline()
+    return False
+
+if __name__ == "__main__":
+    load_trial_server()
+    work = pickle.loads(bytes.fromhex(sys.argv[1]))
+    try:
+        run_trial(work, begun, StopFlag())
+    except TtsError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_worker_that_was_paused_for_too_long_finds_its_trial_stopped(work, tmp_path, until):
+    impatient = replace(work, config=override(work.config, {"tuning.heartbeat_seconds": 0.5, "tuning.stale_seconds": 2.0}))
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, script, pickle.dumps(impatient).hex()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout.readline() == "2\n"
+
+        worker.send_signal(signal.SIGSTOP)
+        until(lambda: not is_locked(work.lock))
+        worker.send_signal(signal.SIGCONT)
+        said, _ = worker.communicate("\n")
+
+    assert re.match(r"PreemptedError its process ended itself, for its worker had been paused \(.*no sign of life for 1\.\d s\)", said)
+    assert run_trial(work, go_on, StopFlag()) == "finished"

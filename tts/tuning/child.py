@@ -1,19 +1,19 @@
 """The process in which one trial trains. It knows nothing of the study: it reports each validation and is told to go on or to stop.
 
-Messages are JSON over a pipe. To the worker: {"kind": "validation", "step", "metrics"}, answered by {"prune": bool}; and at the end
-{"kind": "finished" | "pruned" | "preempted"} or {"kind": "failed", "reason", "exit_code"}. A process that goes without one has crashed.
+Messages are JSON over a pipe. From the worker: the trial. To the worker: {"kind": "ready"} where it waits for a trial with everything loaded;
+{"kind": "validation", "step", "metrics"}, answered by {"prune": bool}; and at the end {"kind": "finished" | "pruned" | "preempted"} or
+{"kind": "failed", "reason", "exit_code"}. A process that goes without one has crashed, or its worker has (lifeline.py).
 """
 
 import json
 import logging
 import os
 import signal
-import threading
 from collections.abc import Generator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tts.config import Config
 from tts.config.load import from_mapping, override
@@ -24,6 +24,8 @@ from tts.training.cores import usable_cores
 from tts.training.loop import train
 from tts.training.preemption import StopFlag, listen
 from tts.training.validation import ValidationRecord, past_records
+from tts.tuning.lifeline import Watch
+from tts.tuning.spare import load
 from tts.tuning.storage import locked
 
 LAST_CHILD_SECONDS = 30
@@ -31,33 +33,48 @@ LAST_CHILD_SECONDS = 30
 
 
 def main(control: Connection, lifeline: Connection, task: str) -> None:
-    """Trains the trial described by `task`: JSON with `features`, `run`, `lock`, `log` and `config`."""
+    """Waits for a trial and trains it.
+
+    `task` is JSON with `stale_seconds` and, for a spare, what to `load` meanwhile: `features` and `device`. The trial comes over `control`:
+    `features`, `run`, `lock`, `log`, `config` and `workers`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides what it means
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     description = json.loads(task)
-    _redirect(Path(description["log"]))
+    Watch(lifeline, description["stale_seconds"]).start()
     with listen() as stop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            with locked(Path(description["lock"]), seconds=LAST_CHILD_SECONDS):
-                ending = _train(control, description, stop)
-        except PreemptedError:
-            ending = {"kind": "preempted"}
-        except TtsError as error:
-            logging.getLogger(__name__).error("%s", error)  # noqa: TRY400  # the message is for a person; there is no defect to trace
-            ending = {"kind": "failed", "reason": str(error), "exit_code": error.exit_code}
-        _send(control, ending)
+        store: FeatureStore | None = None
+        if description["load"]:
+            store = load(Path(description["load"]["features"]), description["load"]["device"])
+            if store is None:
+                return
+            _send(control, {"kind": "ready"})
+        _send(control, _attempt(control, _receive(control), store, stop))
 
 
-def _train(control: Connection, description: dict[str, Any], stop: StopFlag) -> dict[str, Any]:
-    config = from_mapping(description["config"], "trial")
-    threads = config.training.threads or max(1, usable_cores() // description["workers"])
+def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | None, stop: StopFlag) -> dict[str, Any]:
+    """The last message."""
+    _redirect(Path(trial["log"]))
+    try:
+        with locked(Path(trial["lock"]), seconds=LAST_CHILD_SECONDS):
+            return _train(control, trial, store or FeatureStore.open(Path(trial["features"])), stop)
+    except PreemptedError:
+        return {"kind": "preempted"}
+    except TimeoutError as error:
+        return {"kind": "failed", "reason": f"an earlier attempt still trains: {error}", "exit_code": PreemptedError.exit_code}
+    except TtsError as error:
+        logging.getLogger(__name__).error("%s", error)  # noqa: TRY400  # the message is for a person; there is no defect to trace
+        return {"kind": "failed", "reason": str(error), "exit_code": error.exit_code}
+
+
+def _train(control: Connection, trial: dict[str, Any], store: FeatureStore, stop: StopFlag) -> dict[str, Any]:
+    config = from_mapping(trial["config"], "trial")
+    threads = config.training.threads or max(1, usable_cores() // trial["workers"])
     config = override(config, {"training.threads": threads})
-    store = FeatureStore.open(Path(description["features"]))
-    with closing(_records(store, config, Path(description["run"]), stop)) as records:
+    with closing(_records(store, config, Path(trial["run"]), stop)) as records:
         for record in records:
             _send(control, {"kind": "validation", "step": record.step, "metrics": record.metrics})
-            if json.loads(control.recv_bytes())["prune"]:
+            if _receive(control)["prune"]:
                 return {"kind": "pruned"}
     return {"kind": "finished"}
 
@@ -76,7 +93,23 @@ def _records(store: FeatureStore, config: Config, run: Path, stop: StopFlag) -> 
 
 
 def _send(control: Connection, message: dict[str, Any]) -> None:
-    control.send_bytes(json.dumps(message).encode())
+    try:
+        control.send_bytes(json.dumps(message).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        _end_with_worker()
+
+
+def _receive(control: Connection) -> dict[str, Any]:
+    try:
+        message: dict[str, Any] = json.loads(control.recv_bytes())
+    except (EOFError, ConnectionResetError):
+        _end_with_worker()
+    return message
+
+
+def _end_with_worker() -> NoReturn:
+    """As the watch does, which may see it a moment later: another may take up the trial, so nothing more is written."""
+    os._exit(PreemptedError.exit_code)
 
 
 def _redirect(log: Path) -> None:
@@ -87,11 +120,3 @@ def _redirect(log: Path) -> None:
         os.dup2(file, stream)
     os.close(file)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
-
-
-def _end_with(lifeline: Connection) -> None:
-    """Ends this process at once when its worker is gone: another may take up the trial, and two must not write to one folder."""
-    try:
-        lifeline.recv_bytes()
-    except EOFError:
-        os._exit(PreemptedError.exit_code)

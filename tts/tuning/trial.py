@@ -1,28 +1,20 @@
-"""One trial in a process of its own, so that nothing leaks from one trial to the next and a crash costs one trial.
+"""One trial in a process of its own, so that nothing leaks from one trial to the next and a crash costs one trial."""
 
-Processes are forked from a server that has torch and the training code loaded already and has one thread: a trial starts in 0.08 s
-instead of the 5 s and more that loading takes (two cores, 2026). CUDA is first touched in the trial's own process.
-"""
-
-import json
-import logging
-import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal
 
 from tts.config import Config
 from tts.errors import CannotWriteError, DataError, PreemptedError, ServiceUnavailableError, TtsError
 from tts.training.preemption import StopFlag
+from tts.tuning.processes import END_SECONDS, Needs, TrialProcess, TrialProcesses, load_trial_server
 
-logger = logging.getLogger(__name__)
+__all__ = ["GRACE_SECONDS", "TrialFailedError", "TrialKilledError", "TrialProcesses", "Work", "load_trial_server", "run_trial", "tail"]
 
 GRACE_SECONDS = 60
 """For the step under way and its checkpoint, before a trial that was asked to stop is killed."""
@@ -32,14 +24,18 @@ TAIL_LINES = 15
 Judge = Callable[[int, Mapping[str, float]], bool]
 """Takes a validation's step and metrics; says whether the trial is to end. Its errors end the trial, too."""
 
-# torch's optimisers load torch._dynamo when the first one is made: seconds in every trial.
-_LOADED = ["tts.tuning.child", "torch._dynamo"]
 # Errors that are not the trial's: another trial would meet them as well.
-_SURROUNDINGS: dict[int, type[TtsError]] = {kind.exit_code: kind for kind in (DataError, ServiceUnavailableError, CannotWriteError)}
+_SURROUNDINGS: dict[int, type[TtsError]] = {kind.exit_code: kind for kind in (DataError, ServiceUnavailableError, CannotWriteError, PreemptedError)}
+_NO_SERVER = 255
+"""What multiprocessing says of a process whose fork server died before it."""
 
 
 class TrialFailedError(TtsError):
     """The trial has no value; the message is the reason."""
+
+
+class TrialKilledError(TrialFailedError):
+    """Its process was killed from outside: by the kernel for its memory, or by somebody. Another attempt may fare better."""
 
 
 @dataclass(frozen=True)
@@ -59,38 +55,49 @@ class Work:
         """What the trial's process wrote."""
         return self.run / "trial.log"
 
+    @property
+    def needs(self) -> Needs:
+        """What its process loads."""
+        return Needs(self.features, self.config.training.device, self.config.tuning.stale_seconds)
 
-def load_trial_server() -> None:
-    """Starts loading torch in the server that trials are forked from, while the caller goes on."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(_LOADED)
-    forkserver.ensure_running()
+    @property
+    def message(self) -> dict[str, Any]:
+        """What its process is told."""
+        paths = {"features": self.features, "run": self.run, "lock": self.lock, "log": self.log}
+        return {**{name: str(path) for name, path in paths.items()}, "config": self.config.model_dump(mode="json"), "workers": self.workers}
 
 
-def run_trial(work: Work, judge: Judge, stop: StopFlag) -> Literal["finished", "pruned"]:
+def run_trial(work: Work, judge: Judge, stop: StopFlag, *, processes: TrialProcesses | None = None) -> Literal["finished", "pruned"]:
     """Trains to the end or until `judge` ends it; its process is gone afterwards, whatever happens.
 
+    With `processes`, which a worker keeps for all its trials, the next trial's process is made ready meanwhile.
+
     Raises:
-        TrialFailedError: It diverged, its values cannot be trained with, or its process died.
-        PreemptedError: It was asked to stop, and has a checkpoint to go on from.
+        TrialFailedError: It diverged, its values cannot be trained with, or its process died (TrialKilledError).
+        PreemptedError: It was asked to stop, or its process found this worker paused; it has a checkpoint to go on from.
         DataError, CannotWriteError, ServiceUnavailableError: The surroundings are broken; it can go on once they are mended.
     """
-    with _child(work) as (process, control):
+    spares = TrialProcesses() if processes is None else processes
+    with _process(work, spares) as process:
         asked: float | None = None
         while True:
             if stop and asked is None:
                 asked = time.monotonic()
                 process.terminate()
+                spares.discard()
             if asked is not None and time.monotonic() - asked > GRACE_SECONDS:
                 raise PreemptedError(f"the trial did not stop within {GRACE_SECONDS} s and was killed; it goes on from its last checkpoint")
-            if not wait([control, process.sentinel], timeout=POLL_SECONDS):
+            if not wait([process.control, process.sentinel], timeout=POLL_SECONDS):
                 continue
-            message = _receive(control)
+            message = process.receive()
             if message is None:
-                raise _crash(process, work.log, stop)
-            if message["kind"] == "validation":
-                _answer(control, {"prune": judge(message["step"], message["metrics"])})
-                continue
-            return _conclude(message)
+                raise _crash(process.exit_code(), work.log, stop)
+            if message["kind"] != "validation":
+                return _conclude(message)
+            process.send({"prune": judge(message["step"], message["metrics"])})
+            # Not before: what the trial takes of memory shows at its first validation.
+            if processes is not None and not stop:
+                processes.prepare(work.needs)
 
 
 def tail(log: Path, lines: int = TAIL_LINES) -> str:
@@ -101,51 +108,15 @@ def tail(log: Path, lines: int = TAIL_LINES) -> str:
 
 
 @contextmanager
-def _child(work: Work) -> Iterator[tuple[ForkServerProcess, Connection]]:
-    context = multiprocessing.get_context("forkserver")
-    control, theirs = context.Pipe()
-    watched, lifeline = context.Pipe(duplex=False)
-    task = {
-        "features": str(work.features), "run": str(work.run), "lock": str(work.lock), "log": str(work.log),
-        "config": work.config.model_dump(mode="json"), "workers": work.workers,
-    }  # fmt: skip
-    process = context.Process(target=_main, args=(theirs, watched, json.dumps(task)), name=work.run.name)
+def _process(work: Work, processes: TrialProcesses) -> Iterator[TrialProcess]:
+    process = processes.take(work.needs)
+    seconds = 0.0
     try:
-        process.start()
-        theirs.close()
-        watched.close()
-        yield process, control
-        process.join(GRACE_SECONDS)
+        process.send(work.message)
+        yield process
+        seconds = END_SECONDS
     finally:
-        if process.is_alive():
-            process.kill()
-            process.join()
-        process.close()
-        control.close()
-        lifeline.close()
-
-
-def _main(control: Connection, lifeline: Connection, task: str) -> None:
-    from tts.tuning.child import main  # loaded in the server already; the worker itself needs no torch
-
-    main(control, lifeline, task)
-
-
-def _receive(control: Connection) -> dict[str, Any] | None:
-    if not control.poll():
-        return None
-    try:
-        message: dict[str, Any] = json.loads(control.recv_bytes())
-    except (EOFError, ConnectionResetError):
-        return None
-    return message
-
-
-def _answer(control: Connection, message: dict[str, Any]) -> None:
-    try:
-        control.send_bytes(json.dumps(message).encode())
-    except (BrokenPipeError, ConnectionResetError):
-        logger.warning("the trial's process ended before it was answered")  # what it died of is read from its exit
+        process.end(seconds)
 
 
 def _conclude(message: dict[str, Any]) -> Literal["finished", "pruned"]:
@@ -157,14 +128,16 @@ def _conclude(message: dict[str, Any]) -> Literal["finished", "pruned"]:
     return ending
 
 
-def _crash(process: ForkServerProcess, log: Path, stop: StopFlag) -> TtsError:
-    process.join()
-    code = process.exitcode or 0
+def _crash(code: int, log: Path, stop: StopFlag) -> TtsError:
     if stop:
         return PreemptedError("its process ended while it was asked to stop; it goes on from its last checkpoint")
+    if code == PreemptedError.exit_code:
+        return PreemptedError(f"its process ended itself, for its worker had been paused ({tail(log, 1)}); it goes on from its last checkpoint")
     if code == -signal.SIGKILL:
-        return TrialFailedError("its process was killed by SIGKILL (out of memory?)")
+        return TrialKilledError("its process was killed by SIGKILL (out of memory?)")
     if code < 0:
         return TrialFailedError(f"its process was killed by {signal.Signals(-code).name}")
+    if code == _NO_SERVER:
+        return TrialKilledError("the process that trials are forked from was killed (out of memory?)")
     last = tail(log, 1)
     return TrialFailedError(f"its process ended with exit code {code}{': ' + last if last else ''}")
