@@ -369,3 +369,32 @@ def test_when_every_checkpoint_is_damaged_the_run_says_so(store, config, tmp_pat
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"every checkpoint in .* is damaged"):
         _train(store, config, run)
+
+
+@pytest.mark.parametrize("stops_at", [None, 5])
+def test_measuring_more_at_a_validation_changes_nothing_else(store, config, straight, tmp_path, stops_at):
+    """Neither a measure that draws random numbers, nor a stop between two of them."""
+    run, stop = tmp_path / "run", StopFlag()
+    seen = []
+
+    def measure(model):
+        assert not model.training
+        seen.append(float(torch.rand(())))
+        return {"weight": float(next(model.parameters()).detach().sum()), "undefined": float("nan")}
+
+    if stops_at:
+        with pytest.raises(PreemptedError):
+            list(train(store, config, run, progress=AtStep(stops_at, stop.set), stop=stop, measure=measure))
+    yielded = list(train(store, config, run, progress=Silent(), stop=StopFlag(), measure=measure))
+
+    extended = [line for line in _metrics(run) if line["kind"] == "validation"]
+    assert [line.pop("weight") for line in extended] == [record.metrics["weight"] for record in past_records(run)]
+    assert all(line.pop("undefined") is None for line in extended)
+    assert all(np.isnan(record.metrics["undefined"]) for record in past_records(run))
+    assert extended == [line for line in _metrics(straight) if line["kind"] == "validation"]
+    assert len(seen) == 3
+    assert [record.step for record in yielded] == ([6, 7] if stops_at else [3, 6, 7])
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    plain = [{name: value for name, value in json.loads(line).items() if name not in ("weight", "undefined")} for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in plain))
+    _assert_same(run, straight)

@@ -14,11 +14,15 @@ from tts.training.cores import set_threads
 from tts.training.preemption import StopFlag
 from tts.training.run_folder import holding
 from tts.training.session import Session
-from tts.training.validation import ValidationRecord
+from tts.training.validation import Measure, ValidationRecord
 
 
-def train(store: FeatureStore, config: Config, run: Path, *, progress: Progress, stop: StopFlag) -> Generator[ValidationRecord, None, None]:
+def train(
+    store: FeatureStore, config: Config, run: Path, *, progress: Progress, stop: StopFlag, measure: Measure | None = None
+) -> Generator[ValidationRecord, None, None]:
     """Trains until `training.steps`, from the newest checkpoint in `run` if there is one; yields a record after each validation.
+
+    `measure` is asked at each validation for more metrics of the network, which is in eval mode then; training goes on as without it.
 
     A caller may leave the loop; the folder can be resumed. Nothing is done before the first record is asked for.
     Raises UsageError (features, device or an earlier run that do not fit), DataError (damaged run), CannotWriteError,
@@ -27,7 +31,7 @@ def train(store: FeatureStore, config: Config, run: Path, *, progress: Progress,
     store.check(config)
     set_threads(config.training.threads)
     with holding(run):
-        session = Session(store, config, run)
+        session = Session(store, config, run, measure)
         with session.noting_the_end(), progress.task("Training", total=config.training.steps, done=session.tally.step) as task:
             yield from _records(session, task, stop)
 

@@ -23,7 +23,7 @@ from tts.training.metrics_log import MetricsLog
 from tts.training.precision import choose_device, choose_precision
 from tts.training.run_folder import RunState, State, Totals, clear_after, write_state
 from tts.training.step import StepResult, new_learner, train_step
-from tts.training.validation import SNAPSHOT_UTTERANCES, ValidationRecord, snapshot_path, validate, write_snapshot
+from tts.training.validation import SNAPSHOT_UTTERANCES, Measure, ValidationRecord, snapshot_path, validate, write_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,11 @@ class Tally:
 class Session:
     """One run of one configuration on one feature store. The folder must be held (run_folder.py)."""
 
-    def __init__(self, store: FeatureStore, config: Config, run: Path) -> None:
+    def __init__(self, store: FeatureStore, config: Config, run: Path, measure: Measure | None = None) -> None:
         """Opens a fresh run, or goes on from the newest checkpoint. Raises UsageError, DataError, CannotWriteError."""
         device = choose_device(config.training.device)
         precision = choose_precision(config.training.precision, device)
-        self.run, self.config, self._store, self._device = run, config, store, device
+        self.run, self.config, self._store, self._device, self._measure = run, config, store, device, measure
         self.checkpoints, self._log = Checkpoints(run), MetricsLog(run / "metrics.jsonl")
         factor = config.model.reduction_factor
         self._batches = TrainingBatches(store, store.train, config.data, factor, config.training.seed)
@@ -107,6 +107,8 @@ class Session:
             return None
         model = self._learner.model
         metrics = validate(model, self._held_out, self.config, step, self._device)
+        if self._measure:
+            metrics |= self._measure(model)
         snapshot = snapshot_path(self.run, step)
         pictured = collate(self._store, self._pictured, self.config.model.reduction_factor)
         write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], self.config, self._device)

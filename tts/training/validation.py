@@ -7,7 +7,7 @@ Shape letters: B batch, N symbols, T frames, S decoder steps, M mels.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from tts.model.frames import step_lengths
 from tts.model.output import Tacotron2Output
 from tts.model.tacotron2 import Tacotron2
 from tts.storage import writing
-from tts.training.metrics_log import read_metrics
+from tts.training.metrics_log import WALL_CLOCK_FIELDS, read_metrics
 from tts.training.randomness import reseed
 
 VALIDATION_METRICS = (
@@ -48,6 +48,9 @@ SNAPSHOT_UTTERANCES = 4
 
 VALIDATION_SEED = 0
 
+Measure = Callable[[Tacotron2], dict[str, float]]
+"""Further metrics of a network, by names that are not among VALIDATION_METRICS; NaN or infinite where they cannot be measured."""
+
 
 @dataclass(frozen=True)
 class ValidationRecord:
@@ -55,7 +58,7 @@ class ValidationRecord:
 
     step: int
     metrics: dict[str, float]
-    """By the names of VALIDATION_METRICS; NaN or infinite where the network is."""
+    """By the names of VALIDATION_METRICS and those of the run's `Measure`; NaN or infinite where the network is."""
     snapshot: Path | None
     """Alignments, gates and mels of the first held-out utterances."""
 
@@ -142,4 +145,5 @@ def _joined(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]
 def _record(run: Path, line: dict[str, float]) -> ValidationRecord:
     step = int(line["step"])
     path = snapshot_path(run, step)
-    return ValidationRecord(step, {name: float(line.get(name, math.nan)) for name in VALIDATION_METRICS}, path if path.is_file() else None)
+    measured = {name: float(value) for name, value in line.items() if name not in ("kind", "step", *WALL_CLOCK_FIELDS)}
+    return ValidationRecord(step, dict.fromkeys(VALIDATION_METRICS, math.nan) | measured, path if path.is_file() else None)

@@ -24,8 +24,10 @@ from tts.training.cores import usable_cores
 from tts.training.loop import train
 from tts.training.preemption import StopFlag, listen
 from tts.training.validation import ValidationRecord, past_records
+from tts.tuning.free_running import is_free_running
 from tts.tuning.lifeline import Watch
 from tts.tuning.spare import load
+from tts.tuning.spoken import speaking
 from tts.tuning.storage import locked
 
 LAST_CHILD_SECONDS = 30
@@ -82,7 +84,8 @@ def _train(control: Connection, trial: dict[str, Any], store: FeatureStore, stop
 def _records(store: FeatureStore, config: Config, run: Path, stop: StopFlag) -> Generator[ValidationRecord, None, None]:
     """All validations of the trial, those before an interruption first: its worker may have died before it told the study."""
     begun = False
-    with closing(train(store, config, run, progress=Silent(), stop=stop)) as trained:
+    measure = speaking(store, config) if is_free_running(config) else None
+    with closing(train(store, config, run, progress=Silent(), stop=stop, measure=measure)) as trained:
         for record in trained:
             if not begun:
                 yield from (past for past in past_records(run) if past.step < record.step)
