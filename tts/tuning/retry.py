@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, stop_any, wait_random_exponential
+from tenacity.stop import stop_base
 
 from tts.tuning.address import public
 from tts.tuning.failure import passes, reaching, words
@@ -18,17 +19,22 @@ OPENING_SECONDS = 20.0
 OUTAGE_SECONDS = 300.0
 """How long a study under way waits for its database to come back."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
+_LOOK_SECONDS = 0.2
+"""Between looks at whether waiting is to end."""
+_LONGEST_NAP = 0.2
+"""Between looks at `stop`."""
 T = TypeVar("T")
 
 
-def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAGE_SECONDS) -> T:
+def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAGE_SECONDS, stop: Callable[[], object] = lambda: False) -> T:
     """Calls the operation until it succeeds, at most for `seconds`, with waits that grow to ten seconds at most and differ between workers.
 
     Only failures that pass by themselves are retried, so `operation` must be one that may be repeated after it was done without being told so.
-    Inside a `study_lock` nothing is retried: what is done under it is repeated as a whole, lock included.
+    Inside a `study_lock` nothing is retried: what is done under it is repeated as a whole, lock included. Once `stop()` is true, nothing is
+    waited for any more.
 
     Raises:
-        ServiceUnavailableError: The database stayed away.
+        ServiceUnavailableError: The database stayed away, or was away when waiting was to stop.
         UsageError, DataError, CannotWriteError: What waiting does not help.
     """
     if holds(url):
@@ -43,7 +49,8 @@ def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAG
     attempts = Retrying(
         retry=retry_if_exception(passes),
         wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
-        stop=stop_after_delay(seconds),
+        stop=stop_after_delay(seconds) | _Asked(stop),
+        sleep=lambda wait: _sleep(wait, stop),
         before_sleep=warn,
         reraise=True,
     )
@@ -52,3 +59,25 @@ def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAG
     if attempts.statistics["attempt_number"] > 1:
         logger.warning("study database %s answers again after %.1f s", public(url), time.monotonic() - begun)
     return result
+
+
+class _Asked(stop_base):
+    """Ends the attempts when the caller wants no more."""
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        self._stop = stop
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return bool(self._stop())
+
+
+def _sleep(seconds: float, stop: Callable[[], object]) -> None:
+    end = time.monotonic() + seconds
+    while not stop() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
+
+
+def _sleep(seconds: float, stop: Callable[[], object]) -> None:
+    end = time.monotonic() + seconds
+    while not stop() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _LONGEST_NAP))
