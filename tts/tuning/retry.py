@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, stop_any, wait_random_exponential
-from tenacity.stop import stop_base
 
 from tts.tuning.address import public
 from tts.tuning.failure import passes, reaching, words
@@ -21,8 +20,6 @@ OUTAGE_SECONDS = 300.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
 _LOOK_SECONDS = 0.2
 """Between looks at whether waiting is to end."""
-_LONGEST_NAP = 0.2
-"""Between looks at `stop`."""
 T = TypeVar("T")
 
 
@@ -49,7 +46,7 @@ def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAG
     attempts = Retrying(
         retry=retry_if_exception(passes),
         wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
-        stop=stop_after_delay(seconds) | _Asked(stop),
+        stop=stop_any(stop_after_delay(seconds), lambda _: bool(stop())),
         sleep=lambda wait: _sleep(wait, stop),
         before_sleep=warn,
         reraise=True,
@@ -61,23 +58,7 @@ def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAG
     return result
 
 
-class _Asked(stop_base):
-    """Ends the attempts when the caller wants no more."""
-
-    def __init__(self, stop: Callable[[], object]) -> None:
-        self._stop = stop
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return bool(self._stop())
-
-
 def _sleep(seconds: float, stop: Callable[[], object]) -> None:
     end = time.monotonic() + seconds
     while not stop() and (left := end - time.monotonic()) > 0:
         time.sleep(min(left, _LOOK_SECONDS))
-
-
-def _sleep(seconds: float, stop: Callable[[], object]) -> None:
-    end = time.monotonic() + seconds
-    while not stop() and (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, _LONGEST_NAP))
