@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from tts.chain import STUDY_NAME, describe
+from tts.cli import study as study_commands
 from tts.cli.parse import Command, Folder
 from tts.config import Config
 from tts.config.resolve import config_of
@@ -223,6 +224,7 @@ COMMANDS = {
         Command(prepare, "prepare", taken=ALL, shown=("text", "audio", "quality", "data"), folder=""),
         Command(tune, "tune", taken=ALL, shown=("tuning", *FITTING, "tracking"), folder="features"),
         Command(worker, "worker", taken=(), shown=(), folder=""),
+        *study_commands.COMMANDS,
         Command(train, "train", taken=ALL, shown=(*FITTING, "tracking"), folder="features"),
         Command(diagnose, "diagnose", taken=(), shown=(), folder=""),
         Command(evaluate, "evaluate", taken=("training", "synthesis", "evaluation"), shown=("synthesis", "evaluation"), folder="run"),

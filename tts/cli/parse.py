@@ -75,10 +75,10 @@ def parse(command: Command, argv: Sequence[str]) -> Call:
     _check_names(command, kind, argv)
     parsed = _parse(command, kind, argv)
     names = [name for name in inspect.signature(command.call).parameters if name != "config"]
-    arguments = {name: _local(getattr(parsed, name)) if name in folders else getattr(parsed, name) for name in names}
+    arguments = {name: _local_or_none(getattr(parsed, name)) if name in folders else getattr(parsed, name) for name in names}
     configuration: dict[str, Any] = {}
     if command.taken:
-        configuration = {"name": parsed.preset, "file": _local(parsed.config), "overrides": flags.given(parsed, command.taken)}
+        configuration = {"name": parsed.preset, "file": _local_or_none(parsed.config), "overrides": flags.given(parsed, command.taken)}
     return Call(command, arguments, configuration)
 
 
@@ -148,9 +148,12 @@ def _one_line(box: str) -> str:
     return re.sub(r"^Missing from [\w -]+: (\S+) .*", r"\1 is missing", text)
 
 
-def _local(text: str | None) -> Path | None:
-    if text is None:
-        return None
+def _local_or_none(text: str | None) -> Path | None:
+    return None if text is None else local(text)
+
+
+def local(text: str) -> Path:
+    """A folder or file on this machine. Raises UsageError for a URI."""
     if re.match(r"[a-z][a-z0-9+.-]+://", text):
         raise UsageError(f"{text}: only folders and files on this machine are supported so far; copy it here and name the copy")
     return Path(text)

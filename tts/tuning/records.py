@@ -160,7 +160,8 @@ def record(study: Study, *, importances: bool = True) -> StudyRecord:
     if len(own) < len(frozen):
         counts["imported"] = len(frozen) - len(own)
     budget = Budget.of(tuning, frozen)
-    best = chosen(own)
+    complete = [trial for trial in own if trial.state == TrialState.COMPLETE]
+    best = chosen(complete) if complete else None
     return StudyRecord(
         name=study.trials.study_name,
         direction="minimise",
@@ -176,7 +177,7 @@ def record(study: Study, *, importances: bool = True) -> StudyRecord:
         pruner=tuning.pruner,
         counts=dict(counts),
         best=Best(number=best.number, value=best.values[0], values=best.values, params=best.params) if best else None,
-        pareto=[trial.number for trial in pareto(own)] if len(names) > 1 else [],
+        pareto=[trial.number for trial in pareto(complete)] if complete and len(names) > 1 else [],
         trials=[_trial(trial) for trial in frozen],
         importances=_importances(study.trials, own) if importances else None,
     )

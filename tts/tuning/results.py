@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tts.errors import DataError, UsageError
 from tts.storage import write_text
 from tts.tuning.records import StudyRecord, TrialRecord, record
 
@@ -28,7 +29,7 @@ def write_tables(folder: Path, results: StudyRecord) -> None:
     if results.several:
         write_text(folder / "pareto.csv", _csv(results, [trial for trial in results.trials if trial.number in results.pareto]))
     if results.best:
-        write_text(folder / "best.yaml", best_yaml(results, results.best.number))
+        write_text(folder / "best.yaml", best_yaml(results))
     write_text(folder / "study.json", record_json(results))
 
 
@@ -37,13 +38,29 @@ def record_json(results: StudyRecord) -> str:
     return json.dumps(results.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def best_yaml(results: StudyRecord, number: int) -> str:
-    """The searched knobs of a completed trial, as `--config` takes them."""
-    trial = next(trial for trial in results.trials if trial.number == number)
-    figures = ", ".join(f"{name} {value:.6g}" for name, value in zip(results.objectives, trial.values, strict=True))
-    what = figures if results.several else f"objective {trial.values[0]:.6g}"
-    head = f"# Trial {number} of study {results.name}: {what}. Use it with --config.\n"
-    return head + yaml.safe_dump(_nested(trial.params), sort_keys=False)
+def best_yaml(results: StudyRecord, number: int | None = None) -> str:
+    """The searched knobs of the best trial, or of the completed one `number`, as `--config` takes them; above them what they reached.
+
+    Raises:
+        UsageError: That trial has not completed.
+        DataError: None has.
+    """
+    if number is None and results.best is None:
+        raise DataError(f"no trial of study {results.name!r} has completed, so there is no best one")
+    wanted = results.best.number if number is None and results.best else number
+    trial = next((trial for trial in results.trials if trial.number == wanted and trial.values), None)
+    if trial is None:
+        completed = ", ".join(str(trial.number) for trial in results.trials if trial.values)
+        raise UsageError(f"trial {number} of study {results.name!r} has not completed; completed are {completed or 'none'}")
+    lines = [f"Trial {trial.number} of study {results.name}: {_reached(results, trial)}. Use it with --config."]
+    if results.several:
+        lines += [f"Pareto set: trial {other.number}: {_reached(results, other)}" for other in results.trials if other.number in results.pareto]
+    return "".join(f"# {line}\n" for line in lines) + yaml.safe_dump(_nested(trial.params), sort_keys=False)
+
+
+def _reached(results: StudyRecord, trial: TrialRecord) -> str:
+    names = results.objectives if results.several else ["objective"]
+    return ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
 
 
 def _csv(results: StudyRecord, trials: Sequence[TrialRecord]) -> str:
