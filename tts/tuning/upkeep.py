@@ -1,0 +1,129 @@
+"""A study that is there: found by its folder or in its database, given a larger budget, deleted."""
+
+import difflib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from tts.config.load import override
+from tts.errors import DataError, UsageError
+from tts.storage import reporting
+from tts.tuning.attributes import WORKER
+from tts.tuning.lock import study_lock
+from tts.tuning.retry import persistently
+from tts.tuning.storage import is_locked, open_storage, public, reaching, sqlite_file, storage_url
+from tts.tuning.study import PLAN, Plan, Study, open_study
+
+BUDGETS = ("trials", "gpu_hours", "hours", "plateau_trials")
+"""Knobs of `tuning` that a study's budget consists of."""
+
+
+def find(folder: Path | None, storage: str | None, name: str | None) -> Study:
+    """Opens the study `name`, or the only one there, of a folder's database or of the one at the URL `storage`.
+
+    Raises:
+        UsageError: Neither folder nor URL; or no name, and several studies to choose among.
+        DataError: No database, no study in it, or none of that name; those that are there are listed.
+        CannotWriteError, ServiceUnavailableError: The database.
+    """
+    url = storage_url(_with_database(folder), None) if storage is None else storage_url(Path(), storage)
+    opened = open_storage(url)
+    names = persistently(lambda: sorted(study.study_name for study in opened.get_all_studies()), url=url)
+    where = public(url)
+    if not names:
+        raise DataError(f"{where} holds no study; create one with `tts tune`")
+    if name is None and len(names) > 1:
+        raise UsageError(f"{where} holds several studies: {', '.join(names)}; choose one with --study")
+    if name is not None and name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]}? There: " if close else "there: "
+        raise DataError(f"study {name!r} is not in {where}; {hint}{', '.join(names)}")
+    return open_study(url, name or names[0])
+
+
+def alive(study: Study) -> list[str]:
+    """Workers that give signs of life: by the heartbeats of their trials, and on this host by the locks that they hold."""
+    with reaching(study.url):
+        old = set(study.storage.stale(study.trials._study_id, study.plan.config.tuning.stale_seconds))  # noqa: SLF001  # no public name
+        running = study.trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    workers = {trial.user_attrs.get(WORKER, f"the worker of trial {trial.number}") for trial in running if trial._trial_id not in old}  # noqa: SLF001
+    locks = study.plan.folder.glob(".locks/worker-*")
+    return sorted(workers | {lock.name.removeprefix("worker-") for lock in locks if is_locked(lock)})
+
+
+def extend(study: Study, budgets: Mapping[str, float]) -> Plan:
+    """Sets budgets of the study and returns the plan as it was before; workers that run heed the new one at their next trial.
+
+    A budget may be lowered, too: a study that has used more than that is over.
+
+    Raises:
+        UsageError: None is given, or a value that is out of bounds.
+        ServiceUnavailableError: The database.
+    """
+    if not budgets:
+        raise UsageError(f"say what to extend: {', '.join(f'--{name}' for name in BUDGETS)}")
+
+    def set_plan() -> Plan:
+        with study_lock(study.url, study.trials.study_name):
+            before = study.plan
+            config = override(before.config, {f"tuning.{name}": value for name, value in budgets.items()}, "extend")
+            study.trials.set_user_attr(PLAN, before.model_copy(update={"config": config}).model_dump(mode="json"))
+            return before
+
+    return persistently(set_plan, url=study.url)
+
+
+def trials_folder(study: Study) -> Path:
+    """Where the trials' runs are. A study whose database lies in its folder may have been moved or copied with it."""
+    file = sqlite_file(study.url)
+    beside = file.resolve().parent / "trials" if file else None
+    return beside if beside and beside.is_dir() else study.plan.folder / "trials"
+
+
+def delete(study: Study, *, sure: bool, keep_trials: bool = False) -> str:
+    """Deletes the study from its database, and its trials' runs; says what is gone. Tables and reports that `tts tune` wrote stay.
+
+    Raises:
+        UsageError: Without `sure`, naming what would be deleted; or workers are alive.
+        CannotWriteError, ServiceUnavailableError: The folder, the database.
+    """
+    name, folder = study.trials.study_name, trials_folder(study)
+    known = persistently(lambda: len(study.trials.get_trials(deepcopy=False)), url=study.url)
+    what = f"study {name!r} with {known} trials in {public(study.url)}"
+    runs = "" if keep_trials or not folder.is_dir() else f" and the runs in {folder}"
+    if not sure:
+        raise UsageError(f"this deletes {what}{runs}, for good; add --yes to do it")
+
+    def remove() -> None:
+        with study_lock(study.url, name):
+            if workers := alive(study):
+                raise UsageError(f"study {name!r} has workers that are alive ({', '.join(workers)}); stop them first")
+            optuna.delete_study(study_name=name, storage=study.storage)
+
+    persistently(remove, url=study.url)
+    if runs:
+        with reporting(folder):
+            shutil.rmtree(folder)
+    return what + runs
+
+
+def _with_database(folder: Path | None) -> Path:
+    if folder is None:
+        raise UsageError("say which study: its folder STUDY, or --storage URL")
+    if (folder / "study.db").exists():
+        return folder
+    if not folder.exists():
+        raise DataError(f"study {folder} does not exist")
+    if not (folder / "study.json").is_file():
+        raise DataError(f"{folder} holds no study.db; expected a folder made by `tts tune`, or --storage URL")
+    try:
+        known: dict[str, Any] = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        hint = f"--storage {known['storage']} --study {known['name']}"
+    except (ValueError, KeyError, TypeError):
+        hint = "--storage URL"
+    raise DataError(f"the study of {folder} is not in that folder; give its database: {hint}")
