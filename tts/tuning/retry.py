@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, stop_any, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from tts.tuning.address import public
 from tts.tuning.failure import passes, reaching, words
@@ -43,10 +43,11 @@ def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAG
         if state.attempt_number == 1 and error is not None:
             logger.warning("study database %s: %s; trying again for up to %.0f s", public(url), words(error), seconds)
 
+    late = stop_after_delay(seconds)
     attempts = Retrying(
         retry=retry_if_exception(passes),
         wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
-        stop=stop_any(stop_after_delay(seconds), lambda _: bool(stop())),
+        stop=lambda state: late(state) or bool(stop()),
         sleep=lambda wait: _sleep(wait, stop),
         before_sleep=warn,
         reraise=True,
