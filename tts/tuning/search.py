@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,7 @@ def sampler(config: TuningConfig, trial: int, space: Space | None = None) -> Bas
             f"choose one of {', '.join(SEVERAL_OBJECTIVES)}"
         )
     seed = int(np.random.SeedSequence([config.seed, trial]).generate_state(1)[0])
-    with warnings.catch_warnings():
-        # `group` and `consider_pruned_trials` are experimental to Optuna; the version is pinned, and a user can do nothing about it.
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with _experiments():
         return _WholeStudy(_sampler(config, trial, seed, space or {}))
 
 
@@ -205,8 +204,17 @@ def pruner(config: TuningConfig) -> BasePruner:
             f"validation_interval), but a trial has only {config.steps} steps; lower tuning.pruner_min_reports, pruner_patience or "
             "validation_interval, or set tuning.pruner none"
         )
-    chosen = _pruner(config)
-    return PatientPruner(chosen, config.pruner_patience) if config.pruner_patience else chosen
+    with _experiments():
+        chosen = _pruner(config)
+        return PatientPruner(chosen, config.pruner_patience) if config.pruner_patience else chosen
+
+
+@contextmanager
+def _experiments() -> Iterator[None]:
+    """Without Optuna's warnings about what it calls experimental: its version is bounded, and a user can do nothing about it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
 
 
 def _first_report(config: TuningConfig) -> int:
