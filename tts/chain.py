@@ -16,7 +16,7 @@ from tts.config.resolve import config_of
 from tts.errors import UsageError
 from tts.progress import Progress
 from tts.storage import prepare_folder, write_text
-from tts.tracking import Tracker, open_tracker
+from tts.tracking import NOTE, Tracker, open_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -65,20 +65,20 @@ def run(corpus: Path, out: Path, config: Config, *, progress: Progress) -> Chain
         logger.info("%s: every stage is done", out)
         return Chain(out)
     prepare_folder(out)
-    tracker = open_tracker(config.tracking, out)
     features, study, trained, evaluation = out / "features", out / "study", out / "run", out / "evaluation"
-    calls: tuple[Callable[[], Stage], ...] = (
-        lambda: prepare(corpus, features, config, progress=progress),
-        lambda: tune(features, study, config, tracker=tracker, tracking_folder=out, progress=progress),
-        lambda: train(features, trained, config, study=study, tracker=tracker, progress=progress),
-        lambda: diagnose(trained, out / "diagnostics"),
-        lambda: evaluate(trained, features, evaluation, config, study=study, progress=progress),
-        lambda: register(trained, evaluation, out / "registration", config, tracker=tracker),
-    )
-    stages = []
-    for call in calls:
-        stages.append(call())
-        logger.info("%s", describe(stages[-1]))
+    with open_tracker(config.tracking, out, must_answer=not (study / NOTE).is_file()) as tracker:
+        calls: tuple[Callable[[], Stage], ...] = (
+            lambda: prepare(corpus, features, config, progress=progress),
+            lambda: tune(features, study, config, tracker=tracker, tracking_folder=out, progress=progress),
+            lambda: train(features, trained, config, study=study, tracker=tracker, progress=progress),
+            lambda: diagnose(trained, out / "diagnostics"),
+            lambda: evaluate(trained, features, evaluation, config, study=study, progress=progress),
+            lambda: register(trained, evaluation, out / "registration", config, tracker=tracker),
+        )
+        stages = []
+        for call in calls:
+            stages.append(call())
+            logger.info("%s", describe(stages[-1]))
     mark_finished(corpus, out, config)
     return Chain(out, stages, time.monotonic() - begun)
 

@@ -138,7 +138,7 @@ def _study(folder: Path) -> str:
 def _tracking(config: TrackingConfig, folder: Path) -> str:
     from tts.tracking import open_tracker
 
-    open_tracker(config, folder)
+    open_tracker(config, folder, must_answer=True)
     where = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or "a file beside the results"
     return f"{config.backend}: opened ({where.split('@')[-1]})"
 

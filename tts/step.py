@@ -23,7 +23,7 @@ from tts.errors import INTERRUPTED, TtsError
 from tts.progress import Lines
 from tts.storage import prepare_folder
 from tts.threads import wait_patiently
-from tts.tracking import NoTracker, Tracker, open_tracker
+from tts.tracking import NOTE, NoTracker, Tracker, open_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,9 @@ def tune(features: str, study: str, page: str, *, preset: str, trials: int, over
     with _running(work):
         named = {"tuning.trials": trials, "tracking.uri": tracking_uri}
         config = _configuration(features, preset, overrides, named)
-        tracker, folder = _tracking(config, work, study)
-        stage = chain.tune(Path(features), Path(study), config, tracker=tracker, tracking_folder=folder, progress=Lines())
+        tracker, folder = _tracking(config, work, study, must_answer=not (Path(study) / NOTE).is_file())
+        with tracker:
+            stage = chain.tune(Path(features), Path(study), config, tracker=tracker, tracking_folder=folder, progress=Lines())
         _publish(Path(study) / "study.html", page)
         return _end(stage)
 
@@ -63,8 +64,9 @@ def train(features: str, study: str, run: str, *, preset: str, training_steps: i
     with _running(work):
         named = {"training.steps": training_steps, "tracking.uri": tracking_uri}
         config = _configuration(features, preset, overrides, named)
-        tracker, _ = _tracking(config, work, run)
-        return _end(chain.train(Path(features), Path(run), config, study=Path(study), tracker=tracker, progress=Lines()))
+        tracker, _ = _tracking(config, work, run, must_answer=not (Path(run) / NOTE).is_file())
+        with tracker:
+            return _end(chain.train(Path(features), Path(run), config, study=Path(study), tracker=tracker, progress=Lines()))
 
 
 def diagnose(run: str, diagnostics: str, page: str, *, work: str) -> Figures:
@@ -88,8 +90,9 @@ def register(run: str, evaluation: str, registration: str, *, preset: str, overr
     """A version in the registry; what came of it into the folder `registration`."""
     with _running(work):
         config = _configuration(run, preset, overrides, {"tracking.uri": tracking_uri})
-        tracker, _ = _tracking(config, work, "")
-        return _end(chain.register(Path(run), Path(evaluation), Path(registration), config, tracker=tracker))
+        tracker, _ = _tracking(config, work, "", spool=registration)
+        with tracker:
+            return _end(chain.register(Path(run), Path(evaluation), Path(registration), config, tracker=tracker))
 
 
 def _configuration(folder: str | None, preset: str, overrides: str, named: dict[str, Any]) -> Config:
@@ -98,13 +101,16 @@ def _configuration(folder: str | None, preset: str, overrides: str, named: dict[
     return resolve(folder=Path(folder) if folder else None, name=preset, overrides={**given, **overrides_from_json(overrides)})
 
 
-def _tracking(config: Config, work: str, output: str) -> tuple[Tracker, Path]:
-    """The tracker, and the folder of its own store. Without a server, steps share a store only where they share a folder."""
-    folder = Path(work or output)
+def _tracking(config: Config, work: str, output: str, *, must_answer: bool = False, spool: str = "") -> tuple[Tracker, Path]:
+    """The tracker, and the folder of its own store. Without a server, steps share a store only where they share a folder.
+
+    `spool` is the folder where a step that makes no store of its own keeps what a server does not take at once.
+    """
+    folder = Path(work or output or spool)
     if not (work or output or config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
         logger.warning("tracking_uri is not given: this step can record nothing that lasts")
         return NoTracker(), folder
-    return open_tracker(config.tracking, folder), folder
+    return open_tracker(config.tracking, folder, must_answer=must_answer), folder
 
 
 def _publish(page: Path, artefact: str) -> None:

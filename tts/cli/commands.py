@@ -8,6 +8,7 @@ import tyro
 
 from tts.chain import STUDY_NAME, describe
 from tts.cli import study as study_commands
+from tts.cli import tracking
 from tts.cli.parse import Command, Folder
 from tts.config import Config
 from tts.config.resolve import config_of
@@ -65,12 +66,11 @@ def tune(
 
     A study that was stopped goes on; a finished one is extended with a larger --tuning.trials.
     """
-    from tts.tracking import open_tracker
+    from tts.tracking import NOTE, open_tracker
     from tts.training.preemption import listen
     from tts.tuning.tune import tune as search
 
-    with listen() as stop:
-        tracker = open_tracker(config.tracking, folder)
+    with listen() as stop, open_tracker(config.tracking, folder, must_answer=not (folder / NOTE).is_file()) as tracker:
         made = search(features, folder, config, storage=storage, name=study, tracker=tracker, progress=for_terminal(), stop=stop)
     print(f"trials: {', '.join(f'{number} {state}' for state, number in made.counts.items())}" + ("" if made.ran else " (were finished before)"))
     print(f"best: trial {made.best}, objective {made.value:.4g}: {', '.join(f'{knob} {value}' for knob, value in made.params.items())}")
@@ -96,12 +96,12 @@ def worker(
 
 def train(features: Features, run: Run, *, config: Config) -> None:
     """Train a voice; a run that was stopped goes on from its last checkpoint."""
-    from tts.tracking import open_tracker
+    from tts.tracking import NOTE, open_tracker
     from tts.training.preemption import listen
     from tts.training.run import run_training
 
-    with listen() as stop:
-        made = run_training(features, run, config, tracker=open_tracker(config.tracking, run), progress=for_terminal(), stop=stop)
+    with listen() as stop, open_tracker(config.tracking, run, must_answer=not (run / NOTE).is_file()) as tracker:
+        made = run_training(features, run, config, tracker=tracker, progress=for_terminal(), stop=stop)
     figures = ", ".join(f"{name} {value:.4g}" for name, value in made.metrics.items())
     print(f"{'already trained' if made.already_finished else 'trained'}: {made.steps} steps in {made.seconds:.0f} s")
     print(f"best: step {made.best_step}: {figures}")
@@ -157,7 +157,8 @@ def register(
     from tts.evaluation.register import register as enter
     from tts.tracking import open_tracker
 
-    made = enter(run, evaluation or run / "evaluation", open_tracker(config.tracking, run), config)
+    with open_tracker(config.tracking, run) as tracker:
+        made = enter(run, evaluation or run / "evaluation", tracker, config)
     print(f"registered: {made.name} version {made.version}, {'champion' if made.champion else 'not champion'}: {made.reason}")
 
 
@@ -231,6 +232,7 @@ COMMANDS = {
         Command(register, "register", taken=("tracking",), shown=("tracking",), folder="run"),
         Command(synthesize, "synthesize", taken=("training", "synthesis"), shown=("synthesis",), folder="run"),
         Command(run, "run", taken=ALL, shown=ALL, folder=""),
+        Command(tracking.flush, "tracking flush", taken=("tracking",), shown=("tracking",), folder=""),
         Command(doctor, "doctor", taken=("tracking",), shown=("tracking",), folder=""),
     )
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 from tts.errors import CannotWriteError, DataError
 from tts.storage import prepare_folder
-from tts.tracking.protocol import Champion, Registration, Run, ending, judge, split
+from tts.tracking.protocol import AlwaysDelivered, Champion, Registration, Run, ending, judge, split
 
 
 class _Run:
@@ -44,7 +44,7 @@ class _Run:
         self._tracker.write({"run": self.id, "kind": "tags", "values": dict(values)})
 
 
-class JsonLinesTracker:
+class JsonLinesTracker(AlwaysDelivered):
     """Appends to one file; several processes may share it."""
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,7 @@ class JsonLinesTracker:
             self._append(line)
 
     @contextmanager
-    def run(self, name: str, *, parent: str | None = None, run_id: str | None = None) -> Iterator[Run]:
+    def run(self, name: str, *, parent: str | None = None, run_id: str | None = None, anew: bool = False) -> Iterator[Run]:
         """A run: a line at its start and one at its end."""
         identity = run_id or secrets.token_hex(16)
         self.write({"run": identity, "kind": "start", "name": name, "parent": parent or None, "continued": run_id is not None})

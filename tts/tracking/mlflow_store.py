@@ -1,215 +1,151 @@
-"""Runs in MLflow, through its client and without its global active run, so that processes and threads do not get into each other's way."""
+"""MLflow's client: one call at a time, without its global active run, and its errors in our terms."""
 
 import fcntl
 import logging
-import os
 import random
-import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from botocore.exceptions import BotoCoreError, ClientError
+from mlflow import MlflowClient, entities
+from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from tts.errors import CannotWriteError, DataError, ServiceUnavailableError, TtsError, UsageError
 from tts.storage import prepare_folder
-from tts.tracking.json_lines import content_hash
-from tts.tracking.protocol import CHAMPION, Champion, Registration, Run, ending, judge, split
+from tts.tracking.location import Location, redact
+from tts.tracking.replay import Item, Metric, Param, Tag
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql")
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
-"""Seconds between attempts while a SQLite file is locked; HTTP is retried by MLflow itself."""
+"""Seconds between attempts while a SQLite file is locked."""
 PARENT = "mlflow.parentRunId"
-USER_ERRORS = (
-    "INVALID_PARAMETER_VALUE",
-    "RESOURCE_DOES_NOT_EXIST",
-    "RESOURCE_ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-    "INVALID_STATE",
-)
-BATCH = 100
-"""Parameters or tags that MLflow takes at once."""
+KEY = "tts.key"
+"""Tag with our own id of a run: by it a run is found again, whoever created it."""
+GONE = "RESOURCE_DOES_NOT_EXIST"
+FORBIDDEN = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS", "BAD_REQUEST")
 
 
-class _Run:
-    def __init__(self, tracker: "MlflowTracker", run_id: str) -> None:
-        self._tracker, self.id = tracker, run_id
-        self._non_finite: dict[str, int] = {}
-
-    def params(self, values: Mapping[str, object]) -> None:
-        """Sends those that the run does not have yet."""
-        known = self._tracker.ask("get_run", self.id).data.params
-        texts = {name: str(value) for name, value in values.items()}
-        changed = {f"changed.{name}": text for name, text in texts.items() if known.get(name, text) != text}
-        self._tracker.log_params(self.id, {name: text for name, text in texts.items() if name not in known})
-        self.tags(changed)
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Sends the finite ones in one batch."""
-        finite, others = split(values)
-        self._tracker.log_metrics(self.id, finite, step)
-        for name in others:
-            self._non_finite[name] = self._non_finite.get(name, 0) + 1
-        self.tags({f"non_finite.{name}": str(self._non_finite[name]) for name in others})
-
-    def artefact(self, path: Path, folder: str = "") -> None:
-        """Copies a file or a folder's content into the artefact store."""
-        self._tracker.ask("log_artifacts" if path.is_dir() else "log_artifact", self.id, str(path), folder or None)
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Sets tags."""
-        self._tracker.log_tags(self.id, values)
+class RefusedError(UsageError):
+    """The store will never take this, however often it is sent."""
 
 
-class MlflowTracker:
-    """MLflow at `uri`. A SQLite file is created once, under a lock, in WAL mode; its artefacts lie beside it."""
+class GoneError(UsageError):
+    """The store does not know the run, experiment or model."""
 
-    def __init__(self, uri: str, experiment: str, folder: Path) -> None:
-        if not uri.startswith(SCHEMES):
-            raise UsageError(f"tracking.uri must begin with one of {', '.join(SCHEMES)}, got {redact(uri)!r}")
-        self._uri = uri
-        self._parent = os.environ.pop("MLFLOW_RUN_ID", None)  # left there, MLflow would silently go on with the run that holds it
-        database = Path(uri.removeprefix("sqlite:///").split("?")[0]).absolute() if uri.startswith("sqlite:") else None
-        remote = uri.startswith("http")
-        artefacts = None if remote else (database.parent if database else folder.absolute()) / "mlflow-artefacts"
+
+class MlflowStore:
+    """The store at a location. A SQLite file is created once, under a lock, in WAL mode; its artefacts lie beside it."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs tracebacks of errors that are raised, and explained, as well
+        database = location.database
+        artefacts = None if location.remote else (database.parent if database else location.folder) / "mlflow-artefacts"
         with _creating(database):
-            store = f"sqlite:///{database}?timeout=60" if database else uri
+            store = f"sqlite:///{database}?timeout=60" if database else location.uri
             self._client = self._ask(lambda: MlflowClient(store, store))
-            self._experiment = self._open_experiment(experiment, artefacts.as_uri() if artefacts else None)
+            self._own = self._open_experiment(location.experiment, artefacts.as_uri() if artefacts else None)
             if database:
                 _share(database)
+        self.experiment, self.parent = self._inherited() or (self._own, "")
 
     def ask(self, call: str, *arguments: Any, **named: Any) -> Any:
         """One call of the client. A locked database is tried again, a bounded number of times. Raises TtsError with the reason."""
         return self._ask(lambda: getattr(self._client, call)(*arguments, **named))
 
-    def log_params(self, run_id: str, values: Mapping[str, str]) -> None:
-        """Parameters, in as many batches as it takes."""
-        entities = [Param(name, text) for name, text in values.items()]
-        for start in range(0, len(entities), BATCH):
-            self.ask("log_batch", run_id, params=entities[start : start + BATCH])
+    def find(self, key: str) -> tuple[str, str] | None:
+        """Ids of the run with our key, and of its experiment. Of several, which an answer lost on its way may leave, the first."""
+        experiments = list({self.experiment: None, self._own: None})
+        found = self.ask("search_runs", experiments, f"tags.`{KEY}` = '{key}'", max_results=1, order_by=["attributes.start_time ASC"])
+        return (found[0].info.run_id, found[0].info.experiment_id) if found else None
 
-    def log_metrics(self, run_id: str, values: Mapping[str, float], step: int) -> None:
-        """Metrics of one step."""
-        now = int(time.time() * 1000)
-        if values:
-            self.ask("log_batch", run_id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+    def create(self, key: str, name: str, milliseconds: int, parent: tuple[str, str] | None) -> tuple[str, str]:
+        """Creates a run, below `parent` (run, experiment) if there is one. Returns its id and its experiment's."""
+        experiment = parent[1] if parent else self.experiment
+        tags = {KEY: key, **({PARENT: parent[0]} if parent else {})}
+        run = self.ask("create_run", experiment, start_time=milliseconds, tags=tags, run_name=name)
+        return str(run.info.run_id), str(experiment)
 
-    def log_tags(self, run_id: str, values: Mapping[str, str]) -> None:
-        """Tags, in as many batches as it takes."""
-        entities = [RunTag(name, text) for name, text in values.items()]
-        for start in range(0, len(entities), BATCH):
-            self.ask("log_batch", run_id, tags=entities[start : start + BATCH])
+    def log(self, run: str, items: Sequence[Item]) -> None:
+        """Values of a run, no more than the store takes at once. The same again changes nothing. Raises RefusedError, GoneError."""
+        metrics = [entities.Metric(*item) for item in items if isinstance(item, Metric)]
+        params = [entities.Param(*item) for item in items if isinstance(item, Param)]
+        tags = [entities.RunTag(*item) for item in items if isinstance(item, Tag)]
+        self.ask("log_batch", run, metrics, params, tags)
 
-    @contextmanager
-    def run(self, name: str, *, parent: str | None = None, run_id: str | None = None) -> Iterator[Run]:
-        """A run; without `parent` it hangs below the run whose id was inherited in MLFLOW_RUN_ID, if there was one."""
-        above = parent or self._parent
-        if run_id:
-            self.ask("update_run", run_id, status="RUNNING")
-        else:
-            run_id = self.ask("create_run", self._experiment, run_name=name, tags={PARENT: above} if above else None).info.run_id
-        with ending(lambda status: self._end(run_id, status)):
-            yield _Run(self, run_id)
+    def resume(self, run: str) -> None:
+        """A run goes on."""
+        self.ask("update_run", run, status="RUNNING")
 
-    def register(
-        self, files: Path, *, name: str, run_id: str, metrics: Mapping[str, float], compare: str, fingerprint: str, passed: bool
-    ) -> Registration:
-        """Copies the files into the run's artefacts (folder `model`) and registers them there."""
-        finite, _ = split(metrics)
-        version = self._version(files, name, run_id)
-        tags = {**{f"metric.{key}": repr(value) for key, value in finite.items()}, "fingerprint": fingerprint, "passed": str(passed).lower()}
-        for key, text in tags.items():
-            self.ask("set_model_version_tag", name, str(version), key, text)
-        champion = self._champion(name, compare)
-        value = finite.get(compare, float("nan"))
-        best, reason = judge(value, version=version, compare=compare, fingerprint=fingerprint, passed=passed, champion=champion)
-        if best:
-            self.ask("set_registered_model_alias", name, CHAMPION, str(version))
-        self.ask("set_model_version_tag", name, str(version), "verdict", reason)
-        return Registration(name, version, best, reason)
+    def end(self, run: str, status: str, milliseconds: int) -> None:
+        """A run ends."""
+        self.ask("set_terminated", run, status=status, end_time=milliseconds)
 
-    def _version(self, files: Path, name: str, run_id: str) -> int:
-        digest = content_hash(files)
-        if not self.ask("search_registered_models", f"name = '{name}'"):
-            self.ask("create_registered_model", name)
-        for known in self.ask("search_model_versions", f"name = '{name}'"):
-            if known.tags.get("files") == digest:
-                return int(known.version)
-        self.ask("log_artifacts" if files.is_dir() else "log_artifact", run_id, str(files), "model")
-        source = f"{self.ask('get_run', run_id).info.artifact_uri}/model"
-        return int(self.ask("create_model_version", name, source=source, run_id=run_id, tags={"files": digest}).version)
+    def upload(self, run: str, path: Path, folder: str) -> None:
+        """Stores a copy of a file, or of a folder's content."""
+        self.ask("log_artifacts" if path.is_dir() else "log_artifact", run, str(path), folder or None)
 
-    def _champion(self, name: str, compare: str) -> Champion | None:
-        number = self.ask("get_registered_model", name).aliases.get(CHAMPION)
-        if number is None:
+    def is_deleted(self, run: str) -> bool:
+        """Whether somebody put the run into MLflow's bin."""
+        return bool(self.ask("get_run", run).info.lifecycle_stage == "deleted")
+
+    def _inherited(self) -> tuple[str, str] | None:
+        """Experiment and run that this process was started in: a run inside a run of somebody else's experiment belongs there."""
+        if not self.location.parent:
             return None
-        tags = self.ask("get_model_version", name, str(number)).tags
-        return Champion(int(number), float(tags.get(f"metric.{compare}", "nan")), tags.get("fingerprint", ""))
+        return str(self.ask("get_run", self.location.parent).info.experiment_id), self.location.parent
 
     def _open_experiment(self, name: str, artefacts: str | None) -> str:
-        if self._parent:  # a run inside a run of somebody else's experiment belongs there
-            return str(self.ask("get_run", self._parent).info.experiment_id)
         known = self.ask("get_experiment_by_name", name)
         if known is None:
             try:
                 return str(self.ask("create_experiment", name, artifact_location=artefacts))
-            except UsageError:  # another machine was faster: then it is there now
+            except RefusedError:  # another machine was faster: then it is there now
                 known = self.ask("get_experiment_by_name", name)
                 if known is None:
                     raise
         return str(known.experiment_id)
 
-    def _end(self, run_id: str, status: str) -> None:
-        try:
-            self.ask("set_terminated", run_id, status=status)
-        except TtsError as error:
-            if status == "FINISHED":
-                raise
-            logger.warning("run %s could not be marked as %s: %s", run_id, status, error)  # the error that ended it matters more
-
     def _ask(self, call: Callable[[], T]) -> T:
         for pause in (*PAUSES, None):
             try:
                 return call()
-            except (MlflowException, SQLAlchemyError) as error:
+            except (MlflowException, SQLAlchemyError, BotoCoreError, ClientError, OSError) as error:  # requests' errors are OSErrors
                 if pause is None or "locked" not in str(error):
-                    raise _explain(error, self._uri) from error
+                    raise explain(error, self.location) from error
             time.sleep(pause * random.uniform(0.5, 1.5))
         raise AssertionError("the last attempt returns or raises")
 
 
-def redact(uri: str) -> str:
-    """The URI without the password that it may carry."""
-    return re.sub(r"//[^@/]*@", "//...@", uri)
-
-
-def _explain(error: Exception, uri: str) -> TtsError:
+def explain(error: Exception, location: Location) -> TtsError:
     """The error in our terms, by what a person can do about it."""
-    text = " ".join(str(getattr(error, "message", "") or error).split("[SQL:")[0].split())[:300]
+    text = redact(" ".join(str(getattr(error, "message", "") or error).split("[SQL:")[0].split()))[:300]
+    where, code = location.public, getattr(error, "error_code", "")
     for sign, remedy in (
         ("disk is full", "free space or choose another --tracking.uri"),
         ("readonly database", "make it writable or choose another --tracking.uri"),
         ("unable to open", "choose another --tracking.uri"),
     ):
         if sign in text:
-            return CannotWriteError(f"MLflow's store {redact(uri)}: {sign}; {remedy}")
+            return CannotWriteError(f"MLflow's store {where}: {sign}; {remedy}")
     if "out-of-date database schema" in text:
-        return DataError(f"MLflow's store {redact(uri)} was written by another version: run `mlflow db upgrade`, or choose another --tracking.uri")
-    if getattr(error, "error_code", "") in USER_ERRORS:
-        return UsageError(f"MLflow at {redact(uri)} refused: {text}")
-    return ServiceUnavailableError(f"MLflow at {redact(uri)} is out of reach: {text}; start it, or set --tracking.backend jsonl")
+        return DataError(f"MLflow's store {where} was written by another version: run `mlflow db upgrade`, or choose another --tracking.uri")
+    if code == GONE:
+        return GoneError(f"MLflow at {where}: {text}")
+    # What a proxy answers in MLflow's place is no JSON of MLflow's, and no word on what was sent.
+    if code in REFUSALS and (code != "BAD_REQUEST" or isinstance(error, RestException)):
+        return RefusedError(f"MLflow at {where} refused: {text}")
+    if code in FORBIDDEN:
+        return UsageError(f"MLflow at {where} lets us in for nothing: {text}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+    return ServiceUnavailableError(f"MLflow at {where} is out of reach: {text}; start it, or set --tracking.backend jsonl")
 
 
 @contextmanager
@@ -219,8 +155,6 @@ def _creating(database: Path | None) -> Iterator[None]:
         yield
         return
     prepare_folder(database.parent)
-    if database.exists() and database.stat().st_size and database.read_bytes()[:16] != b"SQLite format 3\0":
-        raise DataError(f"{database} is not a SQLite database; move it away or choose another --tracking.uri")
     with database.with_name(f".{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tts.tracking.protocol import Registration, Run
+from tts.tracking.protocol import AlwaysDelivered, Registration, Run
 
 
 class _Nothing:
@@ -23,11 +23,11 @@ class _Nothing:
         """Forgets them."""
 
 
-class NoTracker:
+class NoTracker(AlwaysDelivered):
     """Null object for `tracking.backend = none`. Its runs have the id ""."""
 
     @contextmanager
-    def run(self, name: str, *, parent: str | None = None, run_id: str | None = None) -> Iterator[Run]:
+    def run(self, name: str, *, parent: str | None = None, run_id: str | None = None, anew: bool = False) -> Iterator[Run]:
         """A run that leaves no trace."""
         yield _Nothing()
 

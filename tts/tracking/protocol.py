@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from tts.errors import PreemptedError
 
@@ -42,18 +43,52 @@ class Run(Protocol):
 
 
 class Tracker(Protocol):
-    """Where runs are recorded. Its methods raise ServiceUnavailableError when the store stays out of reach."""
+    """Where runs are recorded. Recording waits for no server; a context manager that delivers what it can when it ends."""
 
-    def run(self, name: str, *, parent: str | None = None, run_id: str | None = None) -> AbstractContextManager[Run]:
-        """A run, or with `run_id` the continuation of one: FINISHED when the block ends, FAILED by an error, KILLED by a stop from outside."""
+    def run(self, name: str, *, parent: str | None = None, run_id: str | None = None, anew: bool = False) -> AbstractContextManager[Run]:
+        """A run, or with `run_id` the continuation of one: FINISHED when the block ends, FAILED by an error, KILLED by a stop from outside.
+
+        A continued run repeats, maybe, what an attempt that was killed had recorded: a metric's value at a step is taken once, the first time.
+        `anew`: what was recorded before does not count, as after a start over with another configuration. Below a `parent` names are unique:
+        the same name is the same run. Raises CannotWriteError, as the run's methods do.
+        """
 
     def register(
         self, files: Path, *, name: str, run_id: str, metrics: Mapping[str, float], compare: str, fingerprint: str, passed: bool
     ) -> Registration:
         """Registers the files as a version of the model `name`, and makes it champion where `judge` says so.
 
-        The same files are registered once: again, the version that holds them is judged anew.
+        The same files are registered once: again, the version that holds them is judged anew. Raises ServiceUnavailableError and UsageError.
         """
+
+    @property
+    def undelivered(self) -> int:
+        """Records that the store does not have yet."""
+
+    def close(self, seconds: float = ...) -> None:
+        """Delivers what it can in that time, and tells what is left."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Closes."""
+
+
+class AlwaysDelivered:
+    """A tracker that keeps nothing back."""
+
+    undelivered = 0
+
+    def close(self, seconds: float = 0.0) -> None:
+        """There is nothing to deliver."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """There is nothing to deliver."""
 
 
 @dataclass(frozen=True)

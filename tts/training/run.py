@@ -1,5 +1,6 @@
 """A whole training run as a stage: open the features, train, record in the tracking store."""
 
+import hashlib
 import json
 import logging
 import math
@@ -11,12 +12,12 @@ from pathlib import Path
 import torch
 
 from tts.config import Config
-from tts.config.load import flatten
+from tts.config.load import flatten, to_json
 from tts.data.store import FeatureStore
 from tts.errors import DataError, TrainingDivergedError
 from tts.progress import Progress
 from tts.storage import write_text
-from tts.tracking import Run, Tracker
+from tts.tracking import NOTE, Run, Tracker
 from tts.training.checkpoint import Checkpoints, check_resumable
 from tts.training.loop import train
 from tts.training.metrics_log import read_metrics
@@ -25,9 +26,6 @@ from tts.training.run_folder import prepare_run, read_state
 from tts.training.validation import past_records
 
 logger = logging.getLogger(__name__)
-
-TRACKING = "tracking.json"
-"""In a run's folder: the id of its run in the tracking store, and the last step whose measurements are there."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +65,16 @@ def run_training(features: Path, run: Path, config: Config, *, tracker: Tracker,
 
 
 def tracked_run(run: Path) -> tuple[str, int]:
-    """Id of the run in the tracking store, empty where there is none, and the last step that is recorded there. Raises DataError."""
-    try:
-        values = json.loads((run / TRACKING).read_text(encoding="utf-8"))
-        return str(values["run"]), int(values["step"])
-    except FileNotFoundError:
-        return "", 0
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{run / TRACKING} does not name a tracking run ({error}); remove it to record under a new one") from None
+    """Id of the run in the tracking store, empty where there is none, and the last step that was recorded. Raises DataError."""
+    known, step, _ = _note(run)
+    return known, step
 
 
 class _Measurements:
     """Sends the lines of metrics.jsonl that the tracking store does not have yet."""
 
-    def __init__(self, run: Path, tracked: Run, step: int) -> None:
-        self._run, self._tracked, self._step = run, tracked, step
+    def __init__(self, run: Path, tracked: Run, step: int, digest: str) -> None:
+        self._run, self._tracked, self._step, self._digest = run, tracked, step, digest
         self._note()
 
     def send(self) -> None:
@@ -93,18 +86,21 @@ class _Measurements:
         self._note()
 
     def _note(self) -> None:
-        write_text(self._run / TRACKING, json.dumps({"run": self._tracked.id, "step": self._step}) + "\n")
+        """The run's id in the tracking store, the last step that is recorded, and of what configuration."""
+        write_text(self._run / NOTE, json.dumps({"run": self._tracked.id, "step": self._step, "config": self._digest}) + "\n")
 
 
 @contextmanager
 def _tracking(run: Path, config: Config, store: FeatureStore, tracker: Tracker) -> Iterator[_Measurements]:
-    known, step = tracked_run(run)
-    if not Checkpoints(run).index().checkpoints:
-        step = 0  # the run starts over, maybe with another configuration: what was recorded of it no longer counts
-    with tracker.run(run.name, run_id=known or None) as tracked:
+    known, step, before = _note(run)
+    digest = hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
+    anew = False
+    if not Checkpoints(run).index().checkpoints:  # the run starts over; with another configuration, what was recorded of it no longer counts
+        step, anew = 0, before != digest
+    with tracker.run(run.name, run_id=known or None, anew=anew) as tracked:
         tracked.params(flatten(config))
         tracked.tags({"fingerprint": store.fingerprint, "stage": "train"})
-        measurements = _Measurements(run, tracked, step)
+        measurements = _Measurements(run, tracked, step, digest)
         try:
             yield measurements
         except TrainingDivergedError:
@@ -113,6 +109,16 @@ def _tracking(run: Path, config: Config, store: FeatureStore, tracker: Tracker) 
             raise
         for name in ("config.json", "run.json", "metrics.jsonl"):
             tracked.artefact(run / name)
+
+
+def _note(run: Path) -> tuple[str, int, str]:
+    try:
+        values = json.loads((run / NOTE).read_text(encoding="utf-8"))
+        return str(values["run"]), int(values["step"]), str(values.get("config", ""))
+    except FileNotFoundError:
+        return "", 0, ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{run / NOTE} does not name a tracking run ({error}); remove it to record under a new one") from None
 
 
 def _is_finished(store: FeatureStore, config: Config, run: Path) -> bool:
