@@ -2,12 +2,14 @@
 
 import difflib
 import json
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from tts.config import Config, knobs
 from tts.config.presets import PRESETS
@@ -106,9 +108,17 @@ def describe(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(unknown(path))
             continue
-        message = str(item["ctx"]["error"]) if "error" in item.get("ctx", {}) else f"{item['msg']}, got {item['input']!r}"
+        message = str(item["ctx"]["error"]) if "error" in item.get("ctx", {}) else f"{item['msg']}, got {item['input']!r}{_meant(item)}"
         lines.append(f"{path}: {message}" if path else message)
     return "; ".join(lines)
+
+
+def _meant(item: ErrorDetails) -> str:
+    """The nearest of the names that a field knows."""
+    if item["type"] != "literal_error" or not isinstance(item["input"], str):
+        return ""
+    close = difflib.get_close_matches(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _names() -> list[str]:
