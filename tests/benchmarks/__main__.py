@@ -15,13 +15,15 @@ from rich.table import Table
 from tts.storage import write_text
 from tts.threads import wait_patiently
 
-BENCHMARKS = ("features", "decoder")
+BENCHMARKS = ("features", "decoder", "worker")
 RESULTS = Path("build") / "bench.json"
 TARGETS = {
     "feature_rate_vs_librosa": (">=", 2.0),
     "demo_corpus_seconds": ("<=", 20.0),
     "decoder_speedup": (">=", 1.4),
     "decoder_memory_ratio": ("<=", 1.0),
+    "worker_overhead_share": ("<=", 0.02),
+    "worker_memory_growth_over_50_trials": ("<=", 5.0),
 }
 
 
