@@ -84,6 +84,15 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """Lines of a log, shut at first."""
+
+    title: str
+    text: str
+    kind: ClassVar[str] = "listing"
+
+
+@dataclass(frozen=True)
 class Take:
     """One recording: a player, or why there is none, above a picture."""
 
@@ -106,7 +115,7 @@ class Comparison:
     kind: ClassVar[str] = "comparison"
 
 
-Block = Pictures | Table | Facts | Note | Comparison
+Block = Pictures | Table | Facts | Note | Listing | Comparison
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """The study that led to a voice, read from `study.json`."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tts.diagnostics.figures import COLOURS, THIRD, legend_above, sketch, whole_ticks
-from tts.diagnostics.page import Block, Cell, Fact, Facts, Note, Picture, Pictures, Section, Table, show, show_seconds
+from tts.diagnostics.page import Block, Cell, Fact, Facts, Note, Pictures, Section, Table, show, show_seconds
 from tts.errors import DataError
+from tts.evaluation.study_pictures import fronts, history, importances, reports
 
 _TONES = {"complete": "good", "fail": "bad"}
 
@@ -31,33 +28,53 @@ def _section(results: dict[str, Any]) -> Section:
     intro = f"What was minimised: {_objective(results)}, on held-out clips. {methods}"
     if not trials:
         return Section("study", "Study", absent=f"The study {results['name']} has no trial yet.")
+    several = len(results.get("objectives", ())) > 1
     blocks: list[Block] = [_facts(results)]
+    if results.get("spent"):
+        blocks.append(Note(f"The study is over: {results['spent']}."))
     if best:
         blocks.append(_best(trials, best))
     else:
         blocks.append(Note("No trial completed, so there are no best values; the reasons are in the table of trials.", "bad"))
-    pictures = [_history(trials), _reports(trials, best)]
+    pictures = fronts(results) if several else [history(trials), reports(trials, best)]
     if results["importances"]:
-        pictures.append(_importances(results["importances"]))
-    blocks.append(Pictures(tuple(pictures), 3))
+        pictures.append(importances(results["importances"]))
+    blocks.append(Pictures(tuple(pictures), min(3, max(2, len(pictures)))))
     if not results["importances"]:
         blocks.append(Note("Too few trials completed to tell how much each knob matters."))
-    blocks.append(_table(trials))
+    if several and results["pareto"]:
+        blocks.append(_table(results, [trial for trial in trials if trial["number"] in results["pareto"]], "The Pareto set, best in the first first"))
+    blocks.append(_table(results, trials, f"All {len(trials)} trials, best first", foldable=True))
     return Section("study", "Study", intro, tuple(blocks))
 
 
 def _facts(results: dict[str, Any]) -> Facts:
-    trials, best, counts = results["trials"], results["best"], results["counts"]
-    start = next((trial["value"] for trial in trials if trial["number"] == 0), None)
-    better = best is not None and start is not None and best["value"] < start
-    note = f"trial {best['number']}" + (f"; configuration as given: {show(start, 4)}" if start is not None else "") if best else ""
-    return Facts(
-        (
-            Fact("Best objective", show(best["value"], 4) if best else "none", note, "good" if better else ""),
-            Fact("Trials", str(len(trials)), ", ".join(f"{number} {state}" for state, number in counts.items())),
-            Fact("Training in trials", show_seconds(sum(trial["seconds"] or 0 for trial in trials)), "over all workers"),
-        )
-    )
+    trials, counts = results["trials"], results["counts"]
+    limits = {limit["knob"]: limit for limit in results.get("budgets", [])}
+    left = [f"{knob} {limit['used']:.3g} of {limit['limit']:g}" for knob, limit in limits.items() if knob != "trials"]
+    interrupted = sum(len(trial["interruptions"]) for trial in trials)
+    facts = [
+        _best_fact(results),
+        Fact("Trials", str(len(trials)), ", ".join(f"{number} {state}" for state, number in counts.items())),
+        Fact("Training in trials", show_seconds(sum(trial["seconds"] or 0 for trial in trials if not trial.get("imported"))), "over all workers"),
+    ]
+    if "trials" in limits:
+        facts.append(Fact("Budget", f"{limits['trials']['used']:g} of {limits['trials']['limit']:g}", "; ".join(left) or "finished trials"))
+    if interrupted:
+        facts.append(Fact("Interruptions", str(interrupted), "trials that went on from their checkpoints"))
+    return Facts(tuple(facts))
+
+
+def _best_fact(results: dict[str, Any]) -> Fact:
+    best = results["best"]
+    if best is None:
+        return Fact("Best objective", "none")
+    if len(results.get("objectives", ())) > 1:
+        reached = ", ".join(f"{name} {show(value, 4)}" for name, value in zip(results["objectives"], best["values"], strict=True))
+        return Fact("Pareto set", f"{len(results['pareto'])} trials", f"chosen: trial {best['number']}, {reached}")
+    start = next((trial["value"] for trial in results["trials"] if trial["number"] == 0), None)
+    note = f"trial {best['number']}" + (f"; configuration as given: {show(start, 4)}" if start is not None else "")
+    return Fact("Best objective", show(best["value"], 4), note, "good" if start is not None and best["value"] < start else "")
 
 
 def _best(trials: list[dict[str, Any]], best: dict[str, Any]) -> Table:
@@ -67,76 +84,39 @@ def _best(trials: list[dict[str, Any]], best: dict[str, Any]) -> Table:
     return Table(("knob", "as given", "best"), rows, frozenset({"as given", "best"}), f"Searched knobs before and after.{same}")
 
 
-def _table(trials: list[dict[str, Any]]) -> Table:
-    knobs = list(dict.fromkeys(name for trial in trials for name in trial["params"]))
-    columns = ("trial", "state", "objective", "last step", "seconds", *knobs, "reason")
+def _table(results: dict[str, Any], trials: list[dict[str, Any]], caption: str, *, foldable: bool = False) -> Table:
+    knobs = list(dict.fromkeys(name for trial in results["trials"] for name in trial["params"]))
+    objectives = results["objectives"] if len(results.get("objectives", ())) > 1 else ["objective"]
+    columns = ("trial", "state", *objectives, "last step", "seconds", *knobs, "reason")
     rows: tuple[tuple[str | Cell, ...], ...] = tuple(
         (
             str(trial["number"]),
-            Cell(trial["state"], _TONES.get(trial["state"], "quiet")),
-            show(trial["value"], 4),
+            Cell(f"imported {trial['state']}" if trial.get("imported") else trial["state"], _TONES.get(trial["state"], "quiet")),
+            *(show(value, 4) for value in trial.get("values") or [trial["value"]] * len(objectives)),
             f"{trial['intermediate'][-1][0]:,}" if trial["intermediate"] else "-",
             show(trial["seconds"]),
             *(_value(trial["params"].get(name)) for name in knobs),
-            trial["reason"],
+            f"from study {trial['imported']}" if trial.get("imported") else trial["reason"],
         )
         for trial in sorted(trials, key=lambda trial: (trial["value"] is None, trial["value"] or 0.0, trial["number"]))
     )
-    return Table(columns, rows, frozenset(columns) - {"state", "reason"}, f"All {len(trials)} trials, best first", foldable=True)
-
-
-def _history(trials: list[dict[str, Any]]) -> Picture:
-    complete = [(trial["number"], trial["value"]) for trial in trials if trial["value"] is not None]
-    pruned = [(trial["number"], trial["intermediate"][-1][1]) for trial in trials if trial["state"] == "pruned" and trial["intermediate"]]
-    failed = [trial["number"] for trial in trials if trial["state"] == "fail"]
-    with sketch(THIRD, "Objective of each trial") as picture:
-        axes = picture.axes("trial", "objective, lower is better")
-        if complete:
-            numbers, values = zip(*complete, strict=True)
-            axes.plot(numbers, values, "o", markersize=5, color=COLOURS[0], label="complete")
-            axes.step([*numbers, len(trials) - 1], [*np.minimum.accumulate(values), min(values)], where="post", color=COLOURS[2], label="best so far")
-        if pruned:
-            axes.plot(*zip(*pruned, strict=True), "x", markersize=5, color=COLOURS[4], label="pruned")
-        for place, number in enumerate(failed):
-            axes.axvline(number, color=COLOURS[1], linestyle=":", linewidth=1, label="failed" if place == 0 else None)
-        axes.set_xlim(-0.5, len(trials) - 0.5)
-        whole_ticks(axes)
-        if complete or pruned or failed:
-            legend_above(axes)
-    return Picture(picture.svg, "A pruned trial has no final value: its last report is drawn.", "Search")
-
-
-def _reports(trials: list[dict[str, Any]], best: dict[str, Any] | None) -> Picture:
-    with sketch(THIRD, "Objective over the training steps of each trial") as picture:
-        axes = picture.axes("training step", "objective")
-        for trial in trials:
-            points = [(step, value) for step, value in trial["intermediate"] if math.isfinite(value)]
-            if not points:
-                continue
-            chosen = best is not None and trial["number"] == best["number"]
-            colour = COLOURS[2] if chosen else COLOURS[4] if trial["state"] == "pruned" else COLOURS[0]
-            axes.plot(
-                *zip(*points, strict=True), ".-", color=colour, linewidth=2.2 if chosen else 1, alpha=1 if chosen else 0.6, zorder=3 if chosen else 2
-            )
-        whole_ticks(axes)
-    return Picture(picture.svg, "What each trial reported: green the best, blue complete, orange pruned.", "Trials over time")
-
-
-def _importances(importances: dict[str, float]) -> Picture:
-    with sketch(THIRD, "Importance of each knob") as picture:
-        axes = picture.axes("share of the importance", "")
-        ranked = sorted(importances.items(), key=lambda item: item[1])
-        axes.barh([name for name, _ in ranked], [share for _, share in ranked], color=COLOURS[0], height=0.65)
-        axes.grid(visible=False, axis="y")
-    return Picture(picture.svg, "Which knobs tell good trials from the rest (PED-ANOVA). With few trials a hint, no more.", "Importance")
+    return Table(columns, rows, frozenset(columns) - {"state", "reason"}, caption, foldable=foldable)
 
 
 def _objective(results: dict[str, Any]) -> str:
+    """The sums, each with its name where there are several."""
+    names = list(dict.fromkeys(term.get("objective", "") for term in results["objective"]))
+    sums = {name: _sum([term for term in results["objective"] if term.get("objective", "") == name]) for name in names}
+    return "; ".join(f"{name} = {words}" for name, words in sums.items()) if len(sums) > 1 else sums[names[0]]
+
+
+def _sum(terms: list[dict[str, Any]]) -> str:
     words = ""
-    for term in results["objective"]:
+    for term in terms:
         sign = "-" if term["direction"] == "maximise" else "+"
         factor = "" if term["weight"] == 1 else f"{term['weight']:g} "
-        words += f" {sign} {factor}{term['metric']}"
+        scale = "" if term.get("scale", 1) == 1 else f" / {term['scale']:g}"
+        words += f" {sign} {factor}{term['metric']}{scale}"
     return words.removeprefix(" + ").strip()
 
 

@@ -1,17 +1,29 @@
 """`study.html`: what was searched and found, when each trial ran, and what failed, on one page."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from tts.diagnostics.figures import COLOURS, WHOLE, sketch
-from tts.diagnostics.page import Block, Page, Picture, Pictures, Section, Table, render
+from tts.diagnostics.figures import INK, WHOLE, sketch
+from tts.diagnostics.page import Block, Listing, Note, Page, Picture, Pictures, Section, Table, render
+from tts.evaluation.study_pictures import STATES
 from tts.evaluation.study_section import study_section
 from tts.storage import write_text
-from tts.tuning.results import StudyRecord
+from tts.tuning.knob_pictures import knobs_of, parallel, slices
+from tts.tuning.records import StudyRecord, TrialRecord
 
-STATES = {"complete": COLOURS[0], "pruned": COLOURS[4], "fail": COLOURS[1], "running": COLOURS[2], "waiting": "#888888"}
-"""Colour of each state."""
+LOGS = 40
+"""Failed trials whose logs the page shows; those of other reasons come first."""
+NUMBERED = 60
+"""Bars in the timeline up to which each bears its trial's number."""
+NAMED = 24
+"""Workers up to which each has its name beside its row."""
+
+_UNITS = ((2 * 86400.0, "days", 86400.0), (2 * 3600.0, "hours", 3600.0), (2 * 60.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 
 
 def write_page(folder: Path, results: StudyRecord) -> None:
@@ -22,32 +34,79 @@ def write_page(folder: Path, results: StudyRecord) -> None:
 def study_page(folder: Path, results: StudyRecord) -> Page:
     """The page."""
     words = ", ".join(f"{number} {state}" for state, number in sorted(results.counts.items()))
-    subtitle = f"{len(results.trials)} trials ({words}) of {results.budget} asked for"
+    subtitle = f"{results.name}: {len(results.trials)} trials ({words}) of {results.budget} asked for"
     footer = (f"Features {results.features}; database {results.storage}",)
-    return Page("Hyperparameter study", f"{results.name}: {subtitle}", (study_section(folder), _timeline(results), _failures(results)), footer=footer)
+    sections = (study_section(folder), _knobs(results), _timeline(results), _failures(results))
+    return Page("Hyperparameter study", subtitle, sections, footer=footer)
+
+
+def _knobs(results: StudyRecord) -> Section:
+    complete = [trial for trial in results.trials if trial.values]
+    if not any(trial.params for trial in results.trials):
+        return Section("knobs", "Knobs", absent="No trial has begun, so no knob has a value yet.")
+    blocks: list[Block] = [Pictures((parallel(results),))]
+    if complete and knobs_of(complete):
+        blocks.append(Pictures(tuple(slices(results)), 3))
+        imported = " Purple: imported from another study." if any(trial.imported for trial in complete) else ""
+        blocks.append(Note(f"Slices: each point is a completed trial, the ring is the best.{imported}"))
+    else:
+        blocks.append(Note("No trial completed, so there is nothing to set against the knobs.", "bad"))
+    return Section("knobs", "Knobs", blocks=tuple(blocks))
 
 
 def _timeline(results: StudyRecord) -> Section:
-    begun = [(trial, trial.start) for trial in results.trials if trial.start]
-    if not begun:
+    spans = [(trial, span) for trial in results.own for span in _spans(trial)]
+    if not spans:
         return Section("timeline", "Timeline", absent="No trial has begun.")
-    zero = min(start for _, start in begun)
-    latest = max(trial.end or start for trial, start in begun)
-    with sketch(WHOLE, "When each trial ran") as picture:
-        axes = picture.axes("seconds since the first trial began", "trial")
-        for trial, start in begun:
-            end = trial.end or latest
-            axes.barh(trial.number, (end - start).total_seconds(), left=(start - zero).total_seconds(), height=0.7, color=STATES[trial.state])
-        axes.invert_yaxis()
+    zero, latest = min(begin for _, (begin, _) in spans), max(end for _, (_, end) in spans)
+    unit, seconds = next((name, size) for least, name, size in _UNITS if latest - zero >= least)
+    workers = list(dict.fromkeys(trial.worker or "unknown" for trial, _ in sorted(spans, key=lambda pair: pair[1])))
+    height = min(9.0, 1.2 + 0.26 * max(3, len(workers)))
+    with sketch((WHOLE[0], height), "When each trial ran, and on which worker") as picture:
+        axes = picture.axes(f"{unit} since the first trial began", "worker")
+        for state, colour in STATES.items():
+            bars = [
+                Rectangle(((begin - zero) / seconds, workers.index(trial.worker or "unknown") - 0.36), (end - begin) / seconds, 0.72)
+                for trial, (begin, end) in spans
+                if trial.state == state
+            ]
+            axes.add_collection(PatchCollection(bars, facecolor=colour, edgecolor=INK, linewidth=0.3))
+        if len(spans) <= NUMBERED:
+            for trial, (begin, end) in spans:
+                if (end - begin) > (latest - zero) / 60:
+                    place = ((begin + end) / 2 - zero) / seconds
+                    ink = "white" if trial.state in ("complete", "fail") else "black"
+                    row = workers.index(trial.worker or "unknown")
+                    axes.text(place, row, str(trial.number), ha="center", va="center", fontsize=8, color=ink, clip_on=True)
+        axes.set_xlim(0, max(latest - zero, 1e-3) / seconds)
+        axes.set_ylim(len(workers) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    caption = "Blue complete, orange pruned, vermilion failed, green running. Of a trial that was interrupted, its last attempt."
+        if len(workers) <= NAMED:
+            axes.set_yticks(range(len(workers)), [_short(worker) for worker in workers])
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    caption = (
+        "Each attempt at a trial: blue complete, orange pruned, vermilion failed, sky running, grey waiting for another worker. "
+        "A trial that changed hands is in the row of its last worker."
+    )
     return Section("timeline", "Timeline", blocks=(Pictures((Picture(picture.svg, caption),)),))
 
 
+def _spans(trial: TrialRecord) -> list[tuple[float, float]]:
+    """Attempts; of a trial that notes none, from its start to its end."""
+    if trial.spans:
+        return trial.spans
+    return [(trial.start.timestamp(), trial.end.timestamp())] if trial.start and trial.end else []
+
+
+def _short(worker: str) -> str:
+    """Of a long name the end: the beginning is the host's."""
+    return worker if len(worker) <= 18 else f"…{worker[-16:]}"
+
+
 def _failures(results: StudyRecord) -> Section:
-    failed = [trial for trial in results.trials if trial.state == "fail"]
-    interrupted = [trial for trial in results.trials if trial.interruptions]
+    failed = [trial for trial in results.own if trial.state == "fail"]
+    interrupted = [trial for trial in results.own if trial.interruptions]
     if not failed and not interrupted:
         return Section("failures", "Failures", absent="No trial failed or was interrupted.")
     blocks: list[Block] = []
@@ -55,9 +114,27 @@ def _failures(results: StudyRecord) -> Section:
         rows = tuple((str(trial.number), trial.reason, trial.log.splitlines()[-1] if trial.log else "") for trial in failed)
         columns = ("trial", "reason", "last line of its log")
         blocks.append(
-            Table(columns, rows, frozenset(("trial",)), "A failed trial has no value and is never the best. study.json has more of the logs.")
+            Table(columns, rows, frozenset(("trial",)), "A failed trial has no value and is never the best.", foldable=len(rows) > 2 * LOGS)
         )
+        shown = _with_logs(failed)
+        blocks += [Listing(f"Trial {trial.number}: {trial.reason}", trial.log) for trial in shown]
+        if len(shown) < sum(bool(trial.log) for trial in failed):
+            blocks.append(Note("The logs of the other failed trials are in study.json."))
     if interrupted:
-        taken = tuple((str(trial.number), "; ".join(trial.interruptions)) for trial in interrupted)
-        blocks.append(Table(("trial", "interrupted by"), taken, frozenset(("trial",)), "Trials that went on from their checkpoints."))
+        taken = tuple((str(trial.number), trial.state, str(len(trial.interruptions)), "; ".join(trial.interruptions)) for trial in interrupted)
+        head = ("trial", "state", "interruptions", "why")
+        numeric = frozenset(("trial", "interruptions"))
+        blocks.append(Table(head, taken, numeric, "Trials that went on from their checkpoints.", foldable=len(taken) > 2 * LOGS))
     return Section("failures", "Failures", blocks=tuple(blocks))
+
+
+def _with_logs(failed: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The failed trials whose logs are shown, by number: of each reason some, so that a frequent one hides no rare one."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for trial in failed:
+        if trial.log:
+            ranked.append((seen[trial.reason], trial.number, trial))
+            seen[trial.reason] += 1
+    chosen = sorted(ranked, key=lambda entry: entry[:2])[:LOGS]
+    return sorted((trial for _, _, trial in chosen), key=lambda trial: trial.number)
