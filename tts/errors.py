@@ -47,5 +47,11 @@ class PreemptedError(TtsError):
     exit_code = 75
 
 
+class TakenOverError(TtsError):
+    """Another process has taken over what this one was doing: this one leaves it alone from now on."""
+
+    exit_code = 75
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""

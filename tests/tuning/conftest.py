@@ -26,12 +26,12 @@ def base(tiny: Config) -> Config:
 
 @pytest.fixture
 def make_study(base: Config, features: Path, tmp_path: Path) -> Callable[..., Study]:
-    """Creates, or opens and extends, a study in a folder of its own."""
+    """Creates, or opens and extends, a study in a folder of its own, and in its database unless a URL is given."""
 
-    def make(folder: str = "study", **knobs: object) -> Study:
+    def make(folder: str = "study", *, url: str | None = None, **knobs: object) -> Study:
         config = override(base, {f"tuning.{name}": value for name, value in knobs.items()})
         plan = Plan.of(config, FeatureStore.open(features).fingerprint, tmp_path / folder)
-        return create_study(storage_url(tmp_path / folder, None), NAME, plan)
+        return create_study(storage_url(tmp_path / folder, url), NAME, plan)
 
     return make
 

@@ -33,7 +33,7 @@ def enqueue(study, **values):
 def test_the_budget_is_spent_on_real_trainings_and_the_best_is_the_lowest(make_study, base, features):
     study = make_study(trials=3)
 
-    assert work(features, storage=study.url, name="voices", stop=StopFlag()) == 3
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 3
 
     trials = study.trials.trials
     assert trials[0].params["optimiser.learning_rate"] == base.optimiser.learning_rate
@@ -48,7 +48,7 @@ def test_the_budget_is_spent_on_real_trainings_and_the_best_is_the_lowest(make_s
             assert last == (6, trial.value)
             assert json.loads((study.plan.folder / "trials" / str(trial.number) / "config.json").read_text())["training"]["steps"] == 6
     assert list((study.plan.folder / ".locks").glob("worker-*")) == []
-    assert work(features, storage=study.url, name="voices", stop=StopFlag()) == 0
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 0
 
 
 def test_a_trial_that_learns_nothing_is_pruned_where_the_configuration_says(make_study, features):
@@ -74,7 +74,7 @@ def test_the_configurations_own_values_run_to_the_end_whatever_the_others_reache
         study.trials.add_trial(optuna.create_trial(params=params, distributions=study.space, **unreachable))
     enqueue(study)
 
-    assert work(features, storage=study.url, name="voices", stop=StopFlag()) == 2
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 2
 
     baseline, *_, same_values = study.trials.trials
     assert (baseline.state, same_values.state) == (TrialState.COMPLETE, TrialState.PRUNED)
@@ -103,24 +103,41 @@ def test_a_metric_that_is_not_finite_fails_the_trial_which_is_never_the_best(mak
     assert record(study).best.number == 1
 
 
-def test_a_killed_process_costs_its_trial_and_no_more(make_study, features, caplog):
-    study = make_study(trials=2)
-    caplog.set_level("INFO")
+class KillsTrials(StopFlag):
+    """Kills the child of the first trial each time it has reported another time; the flag itself stays unset."""
 
-    class KillsTheFirst(StopFlag):
-        """Kills the child of the first trial once it has reported; the flag itself stays unset."""
+    def __init__(self, study, times):
+        super().__init__()
+        self.study, self.times, self.killed = study, times, 0
 
-        def __bool__(self):
-            if study.trials.trials[0].intermediate_values and study.trials.trials[0].state == TrialState.RUNNING:
-                for child in multiprocessing.active_children():
-                    os.kill(child.pid, signal.SIGKILL)
-            return False
+    def __bool__(self):
+        trial = self.study.trials.trials[0]
+        if self.killed < self.times and trial.state == TrialState.RUNNING and trial.user_attrs.get("deaths", 0) == self.killed:
+            for child in multiprocessing.active_children() if trial.intermediate_values else ():
+                os.kill(child.pid, signal.SIGKILL)
+                self.killed = trial.user_attrs.get("deaths", 0) + 1
+        return False
 
-    work(features, storage=study.url, name="voices", stop=KillsTheFirst())
+
+def test_a_killed_process_costs_its_trial_an_attempt_and_no_more(make_study, features):
+    study = make_study(trials=2, pruner="none")
+
+    work(features, storage=study.url, name="voices", stop=KillsTrials(study, 1))
+
+    first, second = study.trials.trials
+    assert (first.state, second.state) == (TrialState.COMPLETE, TrialState.COMPLETE)
+    assert first.user_attrs["interruptions"] == ["its process was killed by SIGKILL (out of memory?)"]
+    assert list(first.intermediate_values) == [2, 4, 6]
+
+
+def test_a_trial_whose_process_is_killed_again_and_again_fails(make_study, features):
+    study = make_study(trials=2, max_retries=1, pruner="none")
+
+    work(features, storage=study.url, name="voices", stop=KillsTrials(study, 2))
 
     first, second = study.trials.trials
     assert first.state == TrialState.FAIL
-    assert first.user_attrs["reason"] == "its process was killed by SIGKILL (out of memory?)"
+    assert first.user_attrs["reason"] == "given up after 2 interrupted attempts, the last one: its process was killed by SIGKILL (out of memory?)"
     assert second.state == TrialState.COMPLETE
 
 

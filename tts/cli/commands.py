@@ -11,7 +11,9 @@ from tts.cli import study as study_commands
 from tts.cli import tracking
 from tts.cli.parse import Command, Folder
 from tts.config import Config
+from tts.config.load import override
 from tts.config.resolve import config_of
+from tts.errors import UsageError
 from tts.progress import for_terminal
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ Corpus = Annotated[Path, Folder(), tyro.conf.arg(metavar="CORPUS", help="Recordi
 Features = Annotated[Path, Folder(), tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it.")]
 Study = Annotated[Path, Folder(), tyro.conf.arg(metavar="STUDY", help="Folder of the study: database, trials, best.yaml, study.html.")]
 Run = Annotated[Path, Folder(), tyro.conf.arg(metavar="RUN", help="Folder of a training run: checkpoints, metrics.jsonl, config.json.")]
+Storage = Annotated[
+    str | None, tyro.conf.arg(metavar="URL", help="Database of the study, or in TTS_STORAGE.", help_behavior_hint="(tune: default study.db in STUDY)")
+]
+StudyName = Annotated[str, tyro.conf.arg(metavar="NAME", help="Name of the study in the database.")]
 Out = Annotated[Path, Folder(), tyro.conf.arg(metavar="OUT", help="Folder of the results.")]
 
 
@@ -59,39 +65,47 @@ def tune(
     folder: Study,
     *,
     config: Config,
-    storage: Annotated[str | None, tyro.conf.arg(metavar="URL", help="Shared database.", help_behavior_hint="(default study.db in STUDY)")] = None,
-    study: Annotated[str, tyro.conf.arg(metavar="NAME", help="Name of the study in the database.")] = STUDY_NAME,
+    storage: Storage = None,
+    study: StudyName = STUDY_NAME,
+    workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.workers.", help_behavior_hint="")] = None,
+    trials: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.trials.", help_behavior_hint="")] = None,
 ) -> None:
-    """Search for the best hyperparameters with several workers.
+    """Search for the best hyperparameters with several workers, until the study's budget is spent.
 
-    A study that was stopped goes on; a finished one is extended with a larger --tuning.trials.
+    A study that was stopped goes on; one whose budget is spent goes on with a larger one, such as --trials, --tuning.hours.
     """
     from tts.tracking import NOTE, open_tracker
     from tts.training.preemption import listen
+    from tts.tuning.address import given_storage
     from tts.tuning.tune import tune as search
 
+    config = override(config, {f"tuning.{name}": value for name, value in (("workers", workers), ("trials", trials)) if value is not None})
     with listen() as stop, open_tracker(config.tracking, folder, must_answer=not (folder / NOTE).is_file()) as tracker:
-        made = search(features, folder, config, storage=storage, name=study, tracker=tracker, progress=for_terminal(), stop=stop)
+        made = search(features, folder, config, storage=given_storage(storage), name=study, tracker=tracker, progress=for_terminal(), stop=stop)
     print(f"trials: {', '.join(f'{number} {state}' for state, number in made.counts.items())}" + ("" if made.ran else " (were finished before)"))
-    print(f"best: trial {made.best}, objective {made.value:.4g}: {', '.join(f'{knob} {value}' for knob, value in made.params.items())}")
+    print(f"ended: {made.spent}")
+    values = ", ".join(f"{'objective' if name == 'loss' else name} {value:.4g}" for name, value in made.values.items())
+    print(f"best: trial {made.best}, {values}: {', '.join(f'{knob} {value}' for knob, value in made.params.items())}")
     print(f"best configuration: {made.best_file}")
     print(f"report: {folder / 'study.html'}")
 
 
-def worker(
-    features: Features,
-    *,
-    storage: Annotated[str, tyro.conf.arg(metavar="URL", help="Database of the study.")],
-    study: Annotated[str, tyro.conf.arg(metavar="NAME", help="Name of the study in the database.")] = STUDY_NAME,
-) -> None:
-    """Run trials of a study that `tts tune` made, until its budget is spent."""
+def worker(features: Features, *, storage: Storage = None, study: StudyName = STUDY_NAME) -> None:
+    """Run trials of a study that `tts tune` made, until its budget is spent.
+
+    The database is that of `tts tune`; its URL comes from --storage or, better where it holds a password, from the environment
+    variable TTS_STORAGE. The study's folder must be there too, under the same path: trials keep their checkpoints in it.
+    """
     from tts.training.preemption import listen
-    from tts.tuning.storage import storage_url
+    from tts.tuning.address import STORAGE_VARIABLE, given_storage, storage_url
     from tts.tuning.worker import work
 
+    given = given_storage(storage)
+    if given is None:
+        raise UsageError(f"--storage is missing: the database of the study, such as sqlite:///STUDY/study.db; or set {STORAGE_VARIABLE}")
     with listen() as stop:
-        finished = work(features, storage=storage_url(Path(), storage), name=study, stop=stop)
-    print(f"finished {finished} trials of study {study}: its budget is spent")
+        worked = work(features, storage=storage_url(Path(), given), name=study, stop=stop)
+    print(f"finished {worked.finished} trials of study {study}; it is at its end: {worked.spent}")
 
 
 def train(features: Features, run: Run, *, config: Config) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from tts.errors import PreemptedError
+from tts.errors import PreemptedError, TakenOverError
 
 CHAMPION = "champion"
 """Alias of the version that is in use."""
@@ -48,7 +48,8 @@ class Tracker(Protocol):
     def run(self, name: str, *, parent: str | None = None, run_id: str | None = None, anew: bool = False) -> AbstractContextManager[Run]:
         """A run, or with `run_id` the continuation of one: FINISHED when the block ends, FAILED by an error, KILLED by a stop from outside.
 
-        A continued run repeats, maybe, what an attempt that was killed had recorded: a metric's value at a step is taken once, the first time.
+        TakenOverError leaves the run to the process that continues it. A continued run repeats, maybe, what an attempt that was killed had
+        recorded: a metric's value at a step is taken once, the first time.
         `anew`: what was recorded before does not count, as after a start over with another configuration. Below a `parent` names are unique:
         the same name is the same run. Raises CannotWriteError, as the run's methods do.
         """
@@ -132,9 +133,11 @@ class Ending(Protocol):
 
 @contextmanager
 def ending(end: Ending) -> Iterator[None]:
-    """Ends a run as the block ends."""
+    """Ends a run as the block ends, unless another process has taken it over."""
     try:
         yield
+    except TakenOverError:
+        raise
     except (PreemptedError, KeyboardInterrupt):
         end("KILLED")
         raise

@@ -1,5 +1,6 @@
 """URLs of study databases: which are taken, and how they are shown."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from sqlalchemy.exc import ArgumentError
 
 from tts.errors import UsageError
 
+STORAGE_VARIABLE = "TTS_STORAGE"
+"""Environment variable that stands in for --storage: a password in an argument can be read by every user of the machine."""
 BACKENDS = ("sqlite", "postgresql", "mysql", "mariadb")
 _EXAMPLES = "such as sqlite:///study.db or postgresql://user@host/database"
 
@@ -16,6 +19,11 @@ _EXAMPLES = "such as sqlite:///study.db or postgresql://user@host/database"
 def storage_url(folder: Path, storage: str | None) -> str:
     """The given URL with its driver, or SQLite in the study's folder. Raises UsageError for what is no URL of a database that we take."""
     return f"sqlite:///{folder.resolve() / 'study.db'}" if storage is None else canonical(storage)
+
+
+def given_storage(storage: str | None) -> str | None:
+    """The URL that was given as an argument, else by the environment."""
+    return storage or os.environ.get(STORAGE_VARIABLE) or None
 
 
 def canonical(url: str) -> str:

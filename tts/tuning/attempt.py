@@ -1,4 +1,8 @@
-"""One attempt at a trial: train it in a child process, report and track each validation, tell the study how it ended."""
+"""One attempt at a trial: train it in a child process, report and track each validation, tell the study how it ended.
+
+Whatever an attempt writes to the study is refused once its lease is lost. Then its process is killed, nothing is reported, and its tracked run
+is left to the attempt that has the trial now.
+"""
 
 import logging
 import time
@@ -6,22 +10,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import optuna
 from optuna.trial import TrialState
 
 from tts.config import Config
 from tts.config.load import override
-from tts.errors import PreemptedError, TtsError, UsageError
+from tts.errors import CannotWriteError, PreemptedError, ServiceUnavailableError, TtsError, UsageError
 from tts.tracking import Run, Tracker
 from tts.training.preemption import StopFlag
-from tts.tuning.objective import UnusableMetricError
-from tts.tuning.queue import LOG, METRICS, REASON, SECONDS, TRACKING_RUN, hand_back
+from tts.tuning.attributes import LOG, METRICS, REASON, SECONDS, SPANS, TRACKING_RUN
+from tts.tuning.budget import Budget
+from tts.tuning.failure import LeaseLostError
+from tts.tuning.heartbeat import Heartbeat
+from tts.tuning.objective import Objective, UnusableMetricError
+from tts.tuning.pruning import judge
+from tts.tuning.queue import Held, hand_back
+from tts.tuning.retry import persistently
 from tts.tuning.space import apply
-from tts.tuning.storage import reaching
 from tts.tuning.study import BASELINE, Study
-from tts.tuning.trial import TrialFailedError, Work, run_trial, tail
+from tts.tuning.trial import TrialFailedError, TrialKilledError, TrialProcesses, Work, run_trial, tail
 
 logger = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 10.0
+"""How long a worker that ends waits for a database that is away: a trial that it cannot hand back is found stale later, and nothing is lost."""
 
 
 def trial_config(config: Config, params: Mapping[str, Any]) -> Config:
@@ -41,19 +52,44 @@ def trial_config(config: Config, params: Mapping[str, Any]) -> Config:
     return override(apply(config, params), budget, "trial")
 
 
+class Halt(StopFlag):
+    """Whether a trial under way is to end at its checkpoint: its worker was asked to stop, the study's time is up, or its database is gone.
+
+    Raises LeaseLostError when looked at once the trial is another attempt's: then there is no checkpoint to wait for.
+    """
+
+    def __init__(self, stop: StopFlag, heartbeat: Heartbeat) -> None:
+        super().__init__()
+        self._stop, self._heartbeat = stop, heartbeat
+        self.reason = ""
+        """Another than the worker's stop."""
+        self.broken: ServiceUnavailableError | None = None
+        """What the worker ends with."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether the worker was asked to stop: it waits for nothing any more."""
+        return bool(self._stop)
+
+    def __bool__(self) -> bool:
+        self._heartbeat.check()
+        return self.asked or bool(self.reason) or self.broken is not None
+
+
 class Attempt:
     """A trial in this worker's hands."""
 
-    def __init__(self, study: Study, trial: optuna.Trial, *, features: Path, tracker: Tracker, parent: str | None) -> None:
-        self.study, self.trial, self.plan, self.objective = study, trial, study.plan, study.objective
+    def __init__(
+        self, study: Study, held: Held, heartbeat: Heartbeat, *, features: Path, tracker: Tracker, parent: str | None, processes: TrialProcesses
+    ) -> None:
+        self.study, self.held, self.heartbeat, self.processes = study, held, heartbeat, processes
         self.features, self.tracker, self.parent = features, tracker, parent
-        self.begun = time.monotonic()
-        before = study.trials.trials[trial.number]
-        self.reported = set(before.intermediate_values)
+        self.trial, self.plan, self.objective = held.trial, held.plan, Objective(held.plan.config.tuning.objective)
+        self.begun = time.time(), time.monotonic()
+        self.reported = set(held.trial.intermediate_values)
         """Steps that an attempt before this one reported."""
-        self.attributes: dict[str, Any] = dict(before.user_attrs)
         self.metrics: dict[str, float] = {}
-        self.value: float | None = None
+        self.values: tuple[float, ...] | None = None
         self.step = 0
 
     @property
@@ -62,83 +98,135 @@ class Attempt:
         return self.plan.folder / "trials" / str(self.trial.number)
 
     def make(self, stop: StopFlag) -> bool:
-        """Whether the trial is finished; if not it was handed back. Raises what is wrong with the surroundings, after handing it back."""
-        logger.info("trial %d: %s", self.trial.number, "  ".join(f"{name}={value:.4g}" for name, value in self.trial.params.items()))
+        """Whether the trial is finished; if not it was handed back, or lost. Raises what is wrong with the surroundings, after handing it back."""
+        shown = "  ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.trial.params.items())
+        logger.info("trial %d: %s", self.trial.number, shown)
+        halt = Halt(stop, self.heartbeat)
+        try:
+            with self.heartbeat.of(self.held.id, self.held.lease, lambda: self._beaten(halt)):
+                return self._attempt(halt)
+        except LeaseLostError as error:
+            logger.warning("trial %d: %s; nothing of this attempt is reported", self.trial.number, error)
+            return False
+
+    def _attempt(self, halt: Halt) -> bool:
         try:
             with self.tracker.run(f"trial-{self.trial.number}", parent=self.parent, run_id=self._tracked()) as tracked:
-                state = self._train_and_tag(tracked, stop)
+                state = self._train_and_tag(tracked, halt)
+        except TrialKilledError as error:
+            self._hand_back(str(error), died=True)
         except (TrialFailedError, UnusableMetricError, UsageError) as error:
-            self._tell(TrialState.FAIL, str(error))
+            self._finish(TrialState.FAIL, halt, str(error))
+            return True
         except PreemptedError as error:
-            self._note()
-            hand_back(self.study, self.trial.number, str(error))
-            return False
+            self._hand_back(halt.reason or str(error))
+            if halt.broken:
+                raise halt.broken from error
+        except LeaseLostError:
+            raise
         except TtsError as error:
-            self._note()
-            hand_back(self.study, self.trial.number, str(error), died=True)
+            # Whoever takes the trial next may meet the same damaged file; a full disk or a lost service is not the trial's fault.
+            self._hand_back(str(error), died=not isinstance(error, CannotWriteError | ServiceUnavailableError))
             raise
         else:
-            self._tell(state)
-        return True
+            self._finish(state, halt)
+            return True
+        return False
 
     def _tracked(self) -> str | None:
         """The run of an earlier attempt. One below another parent may be in another store."""
-        known: dict[str, str] = self.attributes.get(TRACKING_RUN, {})
+        known: dict[str, str] = self.trial.user_attrs.get(TRACKING_RUN, {})
         return known.get("run") if known.get("parent") == self.parent else None
 
-    def _train_and_tag(self, tracked: Run, stop: StopFlag) -> TrialState:
+    def _train_and_tag(self, tracked: Run, halt: Halt) -> TrialState:
         try:
-            state = self._train(tracked, stop)
+            state = self._train(tracked, halt)
+        except TrialKilledError:
+            raise
         except (TrialFailedError, UnusableMetricError, UsageError) as error:
             tracked.tags({"trial": "fail", "reason": str(error)})
             raise
         tracked.tags({"trial": state.name.lower()})
         return state
 
-    def _train(self, tracked: Run, stop: StopFlag) -> TrialState:
-        with reaching(self.study.url):
-            self.trial.set_user_attr(TRACKING_RUN, {"parent": self.parent, "run": tracked.id})
+    def _train(self, tracked: Run, halt: Halt) -> TrialState:
+        run = {TRACKING_RUN: {"parent": self.parent, "run": tracked.id}}
+        persistently(lambda: self.study.storage.note(self.held.id, self.held.lease, run), url=self.study.url, stop=lambda: halt.asked)
         tracked.params(self.trial.params)
         lock = self.plan.folder / ".locks" / f"trial-{self.trial.number}"
         config = trial_config(self.plan.config, self.trial.params)
         work = Work(self.features, self.folder, lock, config, self.plan.config.tuning.workers)
-        if run_trial(work, lambda step, metrics: self._judge(tracked, step, metrics), stop) == "pruned":
+        if run_trial(work, lambda step, metrics: self._judge(tracked, halt, step, metrics), halt, processes=self.processes) == "pruned":
             return TrialState.PRUNED
         if self.step < config.training.steps:
             raise TrialFailedError(f"its last validation was at step {self.step} of {config.training.steps}")
         return TrialState.COMPLETE
 
-    def _judge(self, tracked: Run, step: int, metrics: Mapping[str, float]) -> bool:
+    def _judge(self, tracked: Run, halt: Halt, step: int, metrics: Mapping[str, float]) -> bool:
         """Reports a validation; whether the trial is to be pruned."""
         self.step, self.metrics = step, dict(metrics)
-        (self.value,) = self.objective.values(metrics, step)
+        self.values = self.objective.values(metrics, step)
         if step in self.reported:
             return False
-        tracked.metrics({**metrics, "objective": self.value}, step)
-        with reaching(self.study.url):
-            self.trial.report(self.value, step)
-            if step == self.plan.config.tuning.steps:
-                return False
-            hopeless = self.trial.should_prune()  # asked of every trial: it is here that Hyperband notes what a trial had reached
+        names = [f"objective.{name}" for name in self.objective.names] if self.objective.several else ["objective"]
+        tracked.metrics({**metrics, **dict(zip(names, self.values, strict=True))}, step)
+        try:
             # All values are judged against the configuration's own, so that trial runs to its end.
-            return bool(hopeless) and self.trial.number != BASELINE
+            return persistently(lambda: self._report(step), url=self.study.url, stop=lambda: halt) and self.trial.number != BASELINE
+        except ServiceUnavailableError as error:
+            # The trial goes to its checkpoint; the next attempt reports this step.
+            halt.broken = None if halt else error
+            return False
 
-    def _tell(self, state: TrialState, reason: str = "") -> None:
-        self._note()
-        value = self.value if state == TrialState.COMPLETE else None
-        with reaching(self.study.url):
-            if reason:
-                self.trial.set_user_attr(REASON, reason)
-                self.trial.set_user_attr(LOG, tail(self.folder / "trial.log"))
-            self.study.trials.tell(self.trial, value, state)
+    def _report(self, step: int) -> bool:
+        """With several objectives the first one's value is kept to look at, and nothing is pruned."""
+        value = self.values[0] if self.values else 0.0
+        if self.objective.several or step == self.plan.config.tuning.steps:
+            self.study.storage.report(self.held.id, self.held.lease, step, value)
+            self.trial.intermediate_values = {**self.trial.intermediate_values, step: value}
+            return False
+        return judge(self.study.trials, self.study.storage, self.trial, self.held.lease, step, value)
+
+    def _finish(self, state: TrialState, halt: Halt, reason: str = "") -> None:
+        failed = {REASON: reason, LOG: tail(self.folder / "trial.log")} if reason else {}
+        last = self.trial.intermediate_values.get(self.step)
+        values = self.values if state == TrialState.COMPLETE else (last,) if state == TrialState.PRUNED and last is not None else None
+        noted = {**self._measured(), **failed}
+        persistently(
+            lambda: self.study.storage.finish(self.held.id, self.held.lease, state, values, noted), url=self.study.url, stop=lambda: halt.asked
+        )
         at = f" at step {self.step}" if state != TrialState.COMPLETE else ""
-        figure = f": {reason}" if reason else f" with {self.value:.5g}"
+        figure = f": {reason}" if reason else f" with {', '.join(f'{value:.5g}' for value in self.values or ())}"
         logger.info("trial %d %s%s%s", self.trial.number, state.name.lower(), at, figure)
 
-    def _note(self) -> None:
-        """Keeps what the trial measured last, and its time over all attempts."""
-        seconds = self.attributes.get(SECONDS, 0.0) + time.monotonic() - self.begun
-        with reaching(self.study.url):
-            if self.metrics:
-                self.trial.set_user_attr(METRICS, {"step": self.step, **self.metrics})
-            self.trial.set_user_attr(SECONDS, round(seconds, 3))
+    def _hand_back(self, reason: str, *, died: bool = False) -> None:
+        """A database that is gone is not waited for: the trial is found stale, and whoever takes it goes on from its checkpoint."""
+        log = {LOG: tail(self.folder / "trial.log")} if died else {}
+        try:
+            hand_back(self.study, self.held, reason, {**self._measured(), **log}, died=died, seconds=FAREWELL_SECONDS)
+        except (ServiceUnavailableError, CannotWriteError) as error:
+            logger.warning(
+                "trial %d cannot be handed back (%s); another worker takes it up after %g s without a sign of life (%s)",
+                self.trial.number, error, self.plan.config.tuning.stale_seconds, reason,
+            )  # fmt: skip
+
+    def _measured(self) -> dict[str, Any]:
+        """What the trial measured last, and its time over all attempts."""
+        measured = {METRICS: {"step": self.step, **self.metrics}} if self.metrics else {}
+        return {**measured, **self._times()}
+
+    def _times(self) -> dict[str, Any]:
+        began, clock = self.begun
+        lasted = time.monotonic() - clock
+        earlier: list[list[float]] = self.trial.user_attrs.get(SPANS, [])
+        return {
+            SECONDS: round(self.trial.user_attrs.get(SECONDS, 0.0) + lasted, 3),
+            SPANS: [*earlier, [round(began, 3), round(began + lasted, 3)]],
+        }
+
+    def _beaten(self, halt: Halt) -> None:
+        """After each heartbeat, in its thread: notes the time in training, and whether the study has any left."""
+        self.study.storage.note(self.held.id, self.held.lease, self._times())
+        tuning = self.study.read_plan().config.tuning
+        if tuning.gpu_hours or tuning.hours:
+            halt.reason = Budget.of(tuning, self.study.trials.get_trials(deepcopy=False)).out_of_time

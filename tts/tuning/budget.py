@@ -12,7 +12,7 @@ An attempt notes its time with each heartbeat, so the two hours may be exceeded 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tts.config import TuningConfig
 from tts.tuning.attributes import IMPORTED, SPANS
+from tts.tuning.retry import persistently
+from tts.tuning.study import Study
 
 DEVICES = 1
 """Devices that a trial trains on; a CPU counts as one."""
@@ -62,6 +64,11 @@ class Budget:
             plateau_trials=tuning.plateau_trials,
             since_better=since_better(finished, tuning.plateau_share),
         )
+
+    @staticmethod
+    def state(study: Study, stop: Callable[[], object] = lambda: False) -> "Budget":
+        """Of a study as it is now; `stop` ends the waiting for a database that is away. Raises ServiceUnavailableError."""
+        return persistently(lambda: Budget.of(study.read_plan().config.tuning, study.trials.get_trials(deepcopy=False)), url=study.url, stop=stop)
 
     @property
     def trials_left(self) -> int:

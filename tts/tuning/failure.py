@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tts.errors import CannotWriteError, DataError, ServiceUnavailableError, TtsError, UsageError
+from tts.errors import CannotWriteError, DataError, ServiceUnavailableError, TakenOverError, TtsError, UsageError
 from tts.tuning.address import public
 
 _PASSING = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
@@ -32,7 +32,7 @@ _UNWRITABLE_WORDS = ("readonly database", "disk is full", "unable to open databa
 _FOREIGN_WORDS = ("not a database", "malformed", "no such table", "no such column", "has no column")
 
 
-class LeaseLostError(TtsError):
+class LeaseLostError(TakenOverError):
     """The trial was given to another attempt: this one may write nothing more about it."""
 
     def __init__(self, trial_id: int, lease: str) -> None:

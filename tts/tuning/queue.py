@@ -2,26 +2,61 @@
 
 A trial that is handed back keeps its number, its reports and its run folder and only waits again (RUNNING -> WAITING, one update). A failed copy
 under a new number, as Optuna's retry callback makes it, would eat the budget and compete with itself in the pruner's rungs.
-Whether a worker lives is told by a file lock that it holds: the kernel releases it however the worker ends.
+
+Whoever takes a trial signs it with a lease, a name for this one attempt, and every later write of the attempt is refused once another lease is
+there: a worker that was paused, judged dead and woken again can report nothing. Whether a worker lives is told by its heartbeat in the database
+and, on the host that it runs on, at once by a file lock that it holds: the kernel releases it however the worker ends.
 """
 
 import logging
+import uuid
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from tts.tuning.attributes import DEATHS, IMPORTED, INTERRUPTIONS, LEASE, LOG, METRICS, REASON, SECONDS, SPANS, TRACKING_RUN, WORKER
+from tts.tuning.budget import Budget
+from tts.tuning.failure import LeaseLostError
+from tts.tuning.identity import is_of_this_host
+from tts.tuning.lock import is_locked, study_lock
+from tts.tuning.retry import OUTAGE_SECONDS, persistently
 from tts.tuning.search import sampler
-from tts.tuning.storage import is_locked, locked, reaching
-from tts.tuning.study import Study, study_lock
+from tts.tuning.space import suggest
+from tts.tuning.study import Plan, Study, space_of
+
+__all__ = [
+    "DEATHS", "IMPORTED", "INTERRUPTIONS", "LEASE", "LOG", "METRICS", "REASON", "SECONDS", "SPANS", "TRACKING_RUN", "WORKER",
+    "Held", "count", "hand_back", "reclaim", "take", "worker_lock",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-WORKER, INTERRUPTIONS, DEATHS, REASON, LOG, METRICS, SECONDS, TRACKING_RUN = (
-    "worker", "interruptions", "deaths", "reason", "log", "metrics", "seconds", "tracking_run",
-)  # fmt: skip
-"""Names of a trial's attributes."""
+
+@dataclass(frozen=True)
+class Held:
+    """A trial in a worker's hands."""
+
+    trial: FrozenTrial
+    """As it was when it was taken: its values, and what attempts before this one reported."""
+    lease: str
+    plan: Plan
+    """The study's when it was taken."""
+
+    @property
+    def id(self) -> int:
+        """The database's name of the trial."""
+        return self.trial._trial_id  # noqa: SLF001  # Optuna has no public one
+
+    @property
+    def number(self) -> int:
+        """The study's name of the trial."""
+        return self.trial.number
 
 
 def worker_lock(folder: Path, worker: str) -> Path:
@@ -29,66 +64,111 @@ def worker_lock(folder: Path, worker: str) -> Path:
     return folder / ".locks" / f"worker-{worker}"
 
 
-def take(study: Study, worker: str) -> optuna.Trial | None:
-    """The next trial: one that waits, else a new one; None where as many as the budget allows are finished or under way."""
-    plan = study.plan
-    with locked(study_lock(plan.folder)), reaching(study.url):
-        reclaim(study, plan.folder)
-        trials = study.trials.get_trials(deepcopy=False)
-        begun = sum(trial.state != TrialState.WAITING for trial in trials)
-        if begun >= plan.config.tuning.trials:
-            return None
-        study.trials.sampler = sampler(plan.config.tuning, len(trials))
-        trial = study.trials.ask(study.space)
-        trial.set_user_attr(WORKER, worker)
-        return trial
+def take(study: Study, worker: str, may_judge: Callable[[], bool], stop: Callable[[], object] = lambda: False) -> Held | None:
+    """The next trial: one that waits, else a new one; None where the budget allows none to begin.
 
-
-def is_spent(study: Study) -> bool:
-    """Whether as many trials are finished as the budget asks for."""
-    counts = count(study)
-    return sum(counts[state] for state in TrialState if state.is_finished()) >= study.plan.config.tuning.trials
+    The trials of dead workers are taken back first; those of workers on other hosts if `may_judge` says that ours can tell (see heartbeat).
+    `stop` ends the waiting for a database that is away. Raises LeaseLostError, ServiceUnavailableError.
+    """
+    lease = f"{worker}:{uuid.uuid4().hex[:8]}"
+    return persistently(lambda: _take(study, worker, lease, may_judge), url=study.url, stop=stop)
 
 
 def count(study: Study) -> Counter[TrialState]:
-    """Trials by state."""
-    with reaching(study.url):
-        return Counter(trial.state for trial in study.trials.get_trials(deepcopy=False))
+    """Trials by state, imported ones left out."""
+    trials = persistently(lambda: study.trials.get_trials(deepcopy=False), url=study.url)
+    return Counter(trial.state for trial in trials if IMPORTED not in trial.user_attrs)
 
 
-def hand_back(study: Study, number: int, reason: str, *, died: bool = False) -> None:
-    """Lets a trial wait for a worker that goes on from its checkpoint; `died` counts against `tuning.max_retries`."""
-    with locked(study_lock(study.plan.folder)), reaching(study.url):
-        trial = study.trials.get_trials(deepcopy=False)[number]
+def hand_back(study: Study, held: Held, reason: str, attributes: Mapping[str, Any], *, died: bool = False, seconds: float = OUTAGE_SECONDS) -> None:
+    """Lets a trial wait for a worker that goes on from its checkpoint; `died` counts against `tuning.max_retries`.
+
+    The database is waited for `seconds` at most. Raises LeaseLostError, ServiceUnavailableError.
+    """
+    retries = held.plan.config.tuning.max_retries
+
+    def operation() -> None:
         if died:
-            _bury(study, trial, reason)
+            _bury(study, held.trial, reason, attributes, lease=held.lease, retries=retries)
         else:
-            _release(study, trial, reason)
+            _release(study, held.trial, reason, attributes, lease=held.lease)
+
+    persistently(operation, url=study.url, seconds=seconds)
 
 
-def reclaim(study: Study, folder: Path) -> None:
-    """Takes back the trials of workers that died. The caller holds the study's lock."""
-    for trial in study.trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+def reclaim(study: Study, plan: Plan, may_judge: Callable[[], bool]) -> int:
+    """Takes back the trials of workers that died; how many. The caller holds the study's lock."""
+    running = study.trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    if not running:
+        return 0
+    seconds, retries = plan.config.tuning.stale_seconds, plan.config.tuning.max_retries
+    stale = set(study.storage.stale(study.id, seconds))
+    judging = may_judge()  # asked after the database has answered: it may have been away in between
+    taken = 0
+    for trial in running:
         worker = trial.user_attrs.get(WORKER)
-        # Without a name its worker died between asking and signing, both of which need the lock that we hold.
-        if worker is None or not is_locked(worker_lock(folder, worker)):
-            _bury(study, trial, "its worker died")
+        if LEASE not in trial.user_attrs or worker is None:
+            # Its worker died, or lost its connection, between asking and signing, both of which need the lock that we hold.
+            taken += _release(study, trial, "it was never signed for", {}, lease=None)
+        elif is_of_this_host(worker) and not is_locked(worker_lock(plan.folder, worker)):
+            taken += _bury(study, trial, "its worker died", {}, lease=None, retries=retries)
+        elif judging and trial._trial_id in stale:  # noqa: SLF001
+            taken += _bury(study, trial, f"its worker gave no sign of life for {seconds:g} s", {}, lease=None, retries=retries)
+    return taken
 
 
-def _bury(study: Study, trial: FrozenTrial, reason: str) -> None:
+def _take(study: Study, worker: str, lease: str, may_judge: Callable[[], bool]) -> Held | None:
+    """Takes a trial, or goes on with the one that an interrupted call with this lease took."""
+    with _forgetting(study), study_lock(study.url, study.name):
+        plan = study.read_plan()
+        if reclaim(study, plan, may_judge):
+            study.forget()
+        trials = study.trials.get_trials(deepcopy=False)
+        ours = next((trial for trial in trials if trial.state == TrialState.RUNNING and trial.user_attrs.get(LEASE) == lease), None)
+        next_one = ours or next((trial for trial in trials if trial.state == TrialState.WAITING), None)
+        space = space_of(plan)
+        study.trials.sampler = sampler(plan.config.tuning, next_one.number if next_one else len(trials), space)
+        if ours:
+            asked = optuna.Trial(study.trials, ours._trial_id)  # noqa: SLF001
+        elif Budget.of(plan.config.tuning, trials).may_begin:
+            asked = study.trials.ask()
+            study.storage.sign(asked._trial_id, lease, {WORKER: worker})  # noqa: SLF001
+        else:
+            return None
+    # Outside the lock: a sampler may think for a while, and the others would wait for it. What the trial has already, it keeps.
+    suggest(asked, plan.config.tuning, space)
+    held = Held(study.storage.get_trial(asked._trial_id), lease, plan)  # noqa: SLF001
+    if held.trial.state != TrialState.RUNNING or held.trial.user_attrs.get(LEASE) != lease:
+        raise LeaseLostError(held.id, lease)
+    return held
+
+
+@contextmanager
+def _forgetting(study: Study) -> Iterator[None]:
+    """What was read inside a transaction that failed is not so."""
+    try:
+        yield
+    except BaseException:
+        study.forget()
+        raise
+
+
+def _bury(study: Study, trial: FrozenTrial, reason: str, attributes: Mapping[str, Any], *, lease: str | None, retries: int) -> bool:
     deaths = trial.user_attrs.get(DEATHS, 0) + 1
-    if deaths > study.plan.config.tuning.max_retries:
-        reason = f"given up after {deaths} interrupted attempts, the last one: {reason}"
-        logger.warning("trial %d failed: %s", trial.number, reason)
-        study.storage.set_trial_user_attr(trial._trial_id, REASON, reason)  # noqa: SLF001  # ask and tell only know the asker's own trial
-        study.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # noqa: SLF001
-        return
-    study.storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)  # noqa: SLF001
-    _release(study, trial, reason)
+    if deaths <= retries:
+        return _release(study, trial, reason, {**attributes, DEATHS: deaths}, lease=lease)
+    reason = f"given up after {deaths} interrupted attempts, the last one: {reason}"
+    logger.warning("trial %d failed: %s", trial.number, reason)
+    if lease is None:
+        study.storage.fail(trial._trial_id, {**attributes, REASON: reason})  # noqa: SLF001
+    else:
+        study.storage.finish(trial._trial_id, lease, TrialState.FAIL, None, {**attributes, REASON: reason})  # noqa: SLF001
+    return True
 
 
-def _release(study: Study, trial: FrozenTrial, reason: str) -> None:
-    logger.warning("trial %d waits to be taken up again: %s", trial.number, reason)
-    identity = trial._trial_id  # noqa: SLF001
-    study.storage.set_trial_user_attr(identity, INTERRUPTIONS, [*trial.user_attrs.get(INTERRUPTIONS, []), reason])
-    study.storage.set_trial_state_values(identity, TrialState.WAITING)
+def _release(study: Study, trial: FrozenTrial, reason: str, attributes: Mapping[str, Any], *, lease: str | None) -> bool:
+    interruptions = [*trial.user_attrs.get(INTERRUPTIONS, []), reason]
+    released = study.storage.release(trial._trial_id, {**attributes, INTERRUPTIONS: interruptions}, lease=lease)  # noqa: SLF001
+    if released:
+        logger.warning("trial %d waits to be taken up again: %s", trial.number, reason)
+    return released

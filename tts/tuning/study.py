@@ -8,25 +8,32 @@ from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.storages import RDBStorage
+from optuna.storages import get_storage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+import tts
 from tts.config import Config
 from tts.config.load import flatten
 from tts.errors import DataError, UsageError
+from tts.storage import prepare_folder
+from tts.tuning.database import StudyStorage
+from tts.tuning.lock import study_lock
 from tts.tuning.objective import Objective
-from tts.tuning.search import pruner
+from tts.tuning.retry import OPENING_SECONDS, persistently
+from tts.tuning.search import directions, pruner, sampler
+from tts.tuning.source import source_fingerprint
 from tts.tuning.space import Space, default_params, search_space
-from tts.tuning.storage import create_tables, locked, open_storage, public, reaching, sqlite_file
+from tts.tuning.storage import create_tables, open_storage, public, sqlite_file
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 PLAN = "plan"
+"""Name of the study's attribute that holds its Plan."""
 BASELINE = 0
 """Number of the trial that has the configuration's own values."""
-"""Name of the study's attribute that holds its Plan."""
 
 # What must stay the same for trials to be comparable; the searched knobs themselves are set by each trial.
 _SECTIONS = ("text", "audio", "data", "model", "losses", "guided_attention", "optimiser")
@@ -35,7 +42,9 @@ _KNOBS = (
     "training.precision",
     "training.max_skipped_updates",
     "tuning.knobs",
+    "tuning.conditions",
     "tuning.objective",
+    "tuning.free_running_utterances",
     "tuning.steps",
     "tuning.validation_interval",
 )
@@ -51,6 +60,10 @@ class Plan(BaseModel):
     format: int
     features: str
     """Fingerprint of the feature store."""
+    code: str
+    """Fingerprint of the code that trains and judges."""
+    version: str
+    """Of the product that made the study."""
     space: dict[str, str]
     """Optuna's JSON of each distribution."""
     config: Config
@@ -60,16 +73,22 @@ class Plan(BaseModel):
 
     @staticmethod
     def of(config: Config, features: str, folder: Path) -> "Plan":
-        """The plan of a new study. Raises UsageError for knobs or a pruner that cannot be searched with."""
+        """The plan of a new study. Raises UsageError for knobs, ranges, a sampler or a pruner that cannot be searched with."""
         pruner(config.tuning)
         space = search_space(config.tuning)
-        return Plan(format=FORMAT, features=features, space=_json(space), config=config, folder=folder.resolve())
+        sampler(config.tuning, BASELINE, space)
+        return Plan(
+            format=FORMAT, features=features, code=source_fingerprint(), version=tts.__version__,
+            space=_json(space), config=config, folder=folder.resolve(),
+        )  # fmt: skip
 
     def differences(self, other: "Plan") -> list[str]:
         """What makes trials under `other` incomparable with those under this plan, in words."""
         found = []
         if self.features != other.features:
             found.append(f"the features' fingerprint is {other.features}, the study's is {self.features}")
+        if self.code != other.code:
+            found.append(f"the code is that of version {other.version} ({other.code}), the study's of {self.version} ({self.code})")
         ours, theirs = flatten(self.config), flatten(other.config)
         decisive = [
             name for name in ours if (name.startswith(tuple(f"{section}." for section in _SECTIONS)) or name in _KNOBS) and name not in self.space
@@ -85,23 +104,46 @@ class Study:
     """An open study: one to a process."""
 
     trials: optuna.Study
-    storage: RDBStorage
+    storage: StudyStorage
     url: str
 
     @property
+    def name(self) -> str:
+        """Its name in the database."""
+        return self.trials.study_name
+
+    @property
+    def id(self) -> int:
+        """The database's own name for it."""
+        return self.trials._study_id  # noqa: SLF001  # Optuna has no public one
+
+    @property
     def plan(self) -> Plan:
-        """Read anew each time: another `tts tune` may have extended the study."""
+        """Read anew each time: another `tts tune` may have extended the study. Waits for a database that is away."""
+        return persistently(self.read_plan, url=self.url)
+
+    def read_plan(self) -> Plan:
+        """The plan, for a caller that does its own waiting. Raises DataError, SQLAlchemyError."""
         return _plan(self.trials, self.url)
 
     @property
     def space(self) -> Space:
         """The distributions of the searched knobs, as the study was made with."""
-        return {name: json_to_distribution(text) for name, text in self.plan.space.items()}
+        return space_of(self.plan)
 
     @property
     def objective(self) -> Objective:
         """What is minimised."""
         return Objective(self.plan.config.tuning.objective)
+
+    def forget(self) -> None:
+        """Drops what was read of the trials: a transaction that was rolled back may have left some in Optuna's cache that never were."""
+        self.trials._storage = get_storage(self.storage)  # noqa: SLF001
+
+
+def space_of(plan: Plan) -> Space:
+    """The distributions that a plan holds."""
+    return {name: json_to_distribution(text) for name, text in plan.space.items()}
 
 
 def create_study(url: str, name: str, plan: Plan) -> Study:
@@ -110,51 +152,64 @@ def create_study(url: str, name: str, plan: Plan) -> Study:
     Any number of processes may do so at once.
 
     Raises:
-        UsageError: The study that is there was made with other features, knobs or ranges, or not by us.
-        DataError, CannotWriteError, ServiceUnavailableError: The database.
+        UsageError: The study that is there was made with other features, code, knobs or ranges, or not by us; or there is no such database.
+        DataError, CannotWriteError, ServiceUnavailableError: The database, or the study's folder.
     """
-    first = default_params(plan.config, search_space(plan.config.tuning))
-    with locked(study_lock(plan.folder)):
-        create_tables(url)
-        storage = open_storage(url)
-        with reaching(url):
-            study = optuna.create_study(
-                storage=storage, study_name=name, direction="minimize", load_if_exists=True, pruner=pruner(plan.config.tuning)
-            )
-            trials = study.get_trials(deepcopy=False)
-            if PLAN in study.user_attrs:
-                _refuse_other(_plan(study, url), plan, name, url)
-            elif (plan.folder / "trials").exists():
-                raise UsageError(f"{plan.folder} holds the trials of another study than {name!r}; choose another folder, or remove its trials/")
-            elif any(trial.state != TrialState.WAITING for trial in trials):
-                raise UsageError(f"study {name!r} in {public(url)} was not made by `tts tune`; choose another --study or --storage")
-            elif not trials:
-                study.add_trial(create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": first}))
-            study.set_user_attr(PLAN, plan.model_dump(mode="json"))
+    first = default_params(plan.config, space_of(plan))
+    prepare_folder(plan.folder)
+    create_tables(url)
+    storage = open_storage(url)
+    study = persistently(lambda: _create(storage, url, name, plan, first), url=url, seconds=OPENING_SECONDS)
+    study.pruner = pruner(plan.config.tuning)
     return Study(study, storage, url)
 
 
 def open_study(url: str, name: str) -> Study:
-    """Opens a study for a worker. Raises DataError where there is none of that name, ServiceUnavailableError."""
+    """Opens a study for a worker. Raises DataError where there is none of that name, UsageError, ServiceUnavailableError."""
     storage = open_storage(url)
-    with reaching(url):
-        try:
-            study = optuna.load_study(storage=storage, study_name=name)
-        except KeyError:
-            known = ", ".join(found.study_name for found in storage.get_all_studies()) or "none"
-            raise DataError(f"study {name!r} is not in {public(url)} (there: {known}); create it with `tts tune`") from None
-        study.pruner = pruner(_plan(study, url).config.tuning)
+    study = persistently(lambda: _load(storage, url, name), url=url, seconds=OPENING_SECONDS)
     return Study(study, storage, url)
 
 
-def study_lock(folder: Path) -> Path:
-    """The lock under which trials are handed out and taken back."""
-    return folder / ".locks" / "study"
+def _create(storage: StudyStorage, url: str, name: str, plan: Plan, first: dict[str, Any]) -> optuna.Study:
+    wanted = directions(plan.config.tuning)
+    with study_lock(url, name):
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=[StudyDirection[word.upper()] for word in wanted], load_if_exists=True
+        )
+        trials = study.get_trials(deepcopy=False)
+        if PLAN in study.user_attrs:
+            _refuse_other(_plan(study, url), plan, name, url)
+        elif (plan.folder / "trials").exists():
+            raise UsageError(f"{plan.folder} holds the trials of another study than {name!r}; choose another folder, or remove its trials/")
+        elif any(trial.state != TrialState.WAITING for trial in trials):
+            raise UsageError(f"study {name!r} in {public(url)} was not made by `tts tune`; choose another --study or --storage")
+        elif _words(study) != wanted:
+            raise UsageError(
+                f"study {name!r} in {public(url)} exists with the directions {', '.join(_words(study))}, this one needs "
+                f"{', '.join(wanted)}; choose another --study or --storage"
+            )
+        elif not trials:
+            study.add_trial(create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": first}))
+        study.set_user_attr(PLAN, plan.model_dump(mode="json"))
+    return study
+
+
+def _load(storage: StudyStorage, url: str, name: str) -> optuna.Study:
+    try:
+        study = optuna.load_study(storage=storage, study_name=name)
+    except KeyError:
+        known = ", ".join(found.study_name for found in storage.get_all_studies()) or "none"
+        raise DataError(f"study {name!r} is not in {public(url)} (there: {known}); create it with `tts tune`") from None
+    study.pruner = pruner(_plan(study, url).config.tuning)
+    return study
 
 
 def _plan(study: optuna.Study, url: str) -> Plan:
-    with reaching(url):
+    try:
         values: Any = study.user_attrs.get(PLAN)
+    except KeyError:
+        raise DataError(f"study {study.study_name!r} was deleted from {public(url)}") from None
     if values is None:
         raise DataError(f"study {study.study_name!r} in {public(url)} was not made by `tts tune`")
     if values.get("format") != FORMAT:
@@ -172,10 +227,16 @@ def _refuse_other(known: Plan, plan: Plan, name: str, url: str) -> None:
     moved = travels is not None and travels.resolve().parent == plan.folder
     if known.folder != plan.folder and known.folder.exists() and not moved:
         raise UsageError(f"study {name!r} keeps its trials in {known.folder}; give that folder, or choose another study")
+    if known.folder != plan.folder and not moved:
+        logger.warning("study %s kept its trials in %s, which is not here: those under way begin again in %s", name, known.folder, plan.folder)
     if different := known.differences(plan):
         raise UsageError(
             f"study {name!r} exists and its trials would not be comparable: {'; '.join(different)}; set it back, or choose another study"
         )
+
+
+def _words(study: optuna.Study) -> list[str]:
+    return [direction.name.lower() for direction in study.directions]
 
 
 def _json(space: Space) -> dict[str, str]:

@@ -10,28 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
-
 from tts.config import Config, TrackingConfig
 from tts.config.load import to_json
 from tts.data.store import FeatureStore
 from tts.errors import CannotWriteError, DataError, PreemptedError, ServiceUnavailableError, TrainingDivergedError, TtsError, UsageError
 from tts.progress import Progress
 from tts.storage import prepare_folder, write_text
-from tts.tracking import Tracker
+from tts.tracking import NOTE, Tracker
 from tts.training.preemption import StopFlag
 from tts.training.validation import VALIDATION_METRICS
+from tts.tuning.budget import Budget
+from tts.tuning.free_running import FREE_RUNNING_METRICS
 from tts.tuning.launch import Launcher, LocalLauncher, Task, Workers
+from tts.tuning.live import shown
 from tts.tuning.objective import Objective
-from tts.tuning.queue import count, is_spent
-from tts.tuning.results import StudyRecord, is_current, record, write_tables
-from tts.tuning.storage import reaching, storage_url
+from tts.tuning.records import StudyRecord, record
+from tts.tuning.results import is_current, write_tables
+from tts.tuning.snapshot import snapshot
+from tts.tuning.storage import storage_url
 from tts.tuning.study import Plan, Study, create_study
-from tts.tuning.worker import TRACKING, stopped
+from tts.tuning.worker import stopped
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+"""Between looks at the workers; the study is looked at as often while it changes."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,22 @@ class TuneSummary:
     folder: Path
     best: int
     """Number of the best trial."""
-    value: float
-    """Its objective."""
+    values: dict[str, float]
+    """Its objectives by their names."""
     params: dict[str, Any]
     best_file: Path
     """Usable as --config."""
     counts: dict[str, int]
     """Trials by state."""
+    spent: str
+    """Why the study is at its end."""
     ran: bool
-    """False: the study's budget had been spent before."""
+    """False: it was before."""
+
+    @property
+    def value(self) -> float:
+        """The first objective, of most studies the only one."""
+        return next(iter(self.values.values()))
 
 
 def tune(
@@ -66,7 +76,7 @@ def tune(
     tracking_folder: Path | None = None,
     launcher: Launcher | None = None,
 ) -> TuneSummary:
-    """Creates, takes up or extends the study and runs workers until `tuning.trials` trials are finished.
+    """Creates, takes up or extends the study and runs workers until its budget is spent: of trials, hours, or trials without a better one.
 
     Args:
         features: The feature store that trials train on.
@@ -81,12 +91,12 @@ def tune(
         launcher: Runs the workers; by default processes on this machine.
 
     Raises:
-        UsageError: Knobs, objective, ranges or features do not fit, or differ from the existing study's.
+        UsageError: Knobs, objective, ranges, features or code do not fit, or differ from the existing study's.
         DataError, CannotWriteError, ServiceUnavailableError: Features, folder or database.
         TrainingDivergedError: No trial completed; the message lists the reasons.
         PreemptedError, KeyboardInterrupt: The flag was set.
     """
-    Objective(config.tuning.objective).check(VALIDATION_METRICS)
+    Objective(config.tuning.objective).check([*VALIDATION_METRICS, *FREE_RUNNING_METRICS])
     store = FeatureStore.open(features)
     store.check(config)
     plan = Plan.of(config, store.fingerprint, study)
@@ -94,64 +104,52 @@ def tune(
     prepare_folder(study)
     opened = create_study(url, name, plan)
     write_text(study / "config.json", to_json(config))
-    ran = not is_spent(opened)
-    if ran:
-        launcher = launcher or LocalLauncher(study / "workers")
-        where = _where(config.tracking, tracking_folder or study)
-        with tracker.run(name, run_id=_tracked(study, where)) as parent:
-            parent.params({"study": name, "features": store.fingerprint, **config.tuning.model_dump(mode="json")})
-            write_text(study / TRACKING, json.dumps({"run": parent.id, **where}) + "\n")
-            _run(opened, launcher, Task(features, url, name), config.tuning.workers, progress, StopFlag() if stop is None else stop)
-            results = _write(opened, study)
-            parent.artefact(study / "study.html")
-            parent.tags({f"trials.{state}": str(number) for state, number in results.counts.items()})
-            if results.best:
-                parent.metrics({"best_value": results.best.value}, results.best.number)
-    else:
-        logger.info("study %s: all %d trials are finished; ask for more with --tuning.trials", name, config.tuning.trials)
+    spent = Budget.state(opened).spent
+    if spent:
+        logger.info("study %s is at its end: %s; give it more, such as --tuning.trials %d", name, spent, 2 * config.tuning.trials)
+        return _summary(_write(opened, study), study, ran=False)
+    launcher = launcher or LocalLauncher(study / "workers")
+    where = _where(config.tracking, tracking_folder or study)
+    with tracker.run(name, run_id=_tracked(study, where)) as parent:
+        parent.params({"study": name, "features": store.fingerprint, **config.tuning.model_dump(mode="json")})
+        write_text(study / NOTE, json.dumps({"run": parent.id, **where}) + "\n")
+        _run(opened, launcher, Task(features, url, name), config.tuning.workers, progress, StopFlag() if stop is None else stop)
         results = _write(opened, study)
-    return _summary(results, study, ran=ran)
+        parent.artefact(study / "study.html")
+        parent.tags({"spent": results.spent, **{f"trials.{state}": str(number) for state, number in results.counts.items()}})
+        if results.best:
+            names = [f"best.{objective}" for objective in results.objectives] if results.several else ["best_value"]
+            parent.metrics(dict(zip(names, results.best.values, strict=True)), results.best.number)
+            from tts.tuning.showcase import show_best  # loads torch and Matplotlib: not before workers have started
+
+            show_best(opened, results.best.number, features, tracker, parent.id)
+    return _summary(results, study, ran=True)
 
 
 def _run(study: Study, launcher: Launcher, task: Task, workers: int, progress: Progress, stop: StopFlag) -> None:
     """Runs workers until the budget is spent. They are gone when it returns or raises."""
     try:
         launcher.start(task, workers)
-        done, reported = _finished(count(study)), 0
-        with progress.task("Trials", total=study.plan.config.tuning.trials, done=done) as shown:
+        reported = 0
+        with shown(progress, snapshot(study, workers=workers)) as view:
             while True:
-                now = launcher.poll()
-                counts = count(study)
-                shown.advance(_finished(counts) - done, **_figures(study, counts, now))
-                done = _finished(counts)
-                if is_spent(study):
+                alive = launcher.poll()  # before the study is read: once nobody is left, that is final
+                Budget.state(study, lambda: stop)
+                now = snapshot(study, workers=alive.alive)
+                view.update(now)
+                if now.study.spent:
                     return
                 if stop:
                     logger.info("stopping: trials under way write their checkpoints")
-                    raise stopped(stop, f"study {task.name!r} stopped after {done} trials; the same command goes on with it")
-                for ended in now.ended[reported:]:
+                    raise stopped(stop, f"study {task.name!r} stopped after {now.study.finished} trials; the same command goes on with it")
+                for ended in alive.ended[reported:]:
                     logger.warning("%s; its trial waits for another worker", ended)
-                reported = len(now.ended)
-                if now.alive == 0:
-                    raise _abandoned(now, task.name, done)
+                reported = len(alive.ended)
+                if alive.alive == 0:
+                    raise _abandoned(alive, task.name, now.study.finished)
                 time.sleep(POLL_SECONDS)
     finally:
         launcher.stop()
-
-
-def _finished(counts: Counter[TrialState]) -> int:
-    return sum(number for state, number in counts.items() if state.is_finished())
-
-
-def _figures(study: Study, counts: Counter[TrialState], workers: Workers) -> dict[str, float | str]:
-    figures: dict[str, float | str] = {"workers": str(workers.alive), "running": str(counts[TrialState.RUNNING])}
-    for name, state in (("pruned", TrialState.PRUNED), ("failed", TrialState.FAIL)):
-        if counts[state]:
-            figures[name] = str(counts[state])
-    if counts[TrialState.COMPLETE]:
-        with reaching(study.url):
-            figures["best"] = study.trials.best_value
-    return figures
 
 
 def _abandoned(workers: Workers, name: str, done: int) -> TtsError:
@@ -169,7 +167,7 @@ def _where(config: TrackingConfig, folder: Path) -> dict[str, str]:
 
 def _tracked(folder: Path, where: Mapping[str, str]) -> str | None:
     """The parent run that an earlier call began in the same store."""
-    file = folder / TRACKING
+    file = folder / NOTE
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     run: str | None = known["run"] if known.items() >= where.items() else None
     return run
@@ -192,4 +190,5 @@ def _summary(results: StudyRecord, folder: Path, *, ran: bool) -> TuneSummary:
         listed = "; ".join(f"{number} x {reason}" for reason, number in reasons.most_common(3))
         raise TrainingDivergedError(f"no trial of study {results.name!r} completed ({listed or 'none failed'}); see {folder / 'study.html'}")
     best = results.best
-    return TuneSummary(results.name, folder, best.number, best.value, best.params, folder / "best.yaml", results.counts, ran)
+    values = dict(zip(results.objectives, best.values, strict=True))
+    return TuneSummary(results.name, folder, best.number, values, best.params, folder / "best.yaml", results.counts, results.spent, ran)
