@@ -13,17 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy
-from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Engine, bindparam, select
-from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy import Connection, and_, bindparam, select
 
-from tts.tuning.address import canonical
-from tts.tuning.engine import engine_options
 from tts.tuning.failure import LeaseLostError
-from tts.tuning.lock import joined, share
+from tts.tuning.lean import LeanStorage
 
 LEASE = "lease"
 """Name of the attribute that says which attempt may write."""
@@ -35,26 +30,10 @@ _Report: Any = models.TrialIntermediateValueModel.__table__
 _Value: Any = models.TrialValueModel.__table__
 _Beat: Any = models.TrialHeartbeatModel.__table__
 
-_LOCK = select(_Trial.c.state).where(_Trial.c.trial_id == bindparam("id")).with_for_update(key_share=True)
 _HOLDER = select(_Attribute.c.value_json).where(_Attribute.c.trial_id == bindparam("id"), _Attribute.c.key == LEASE)
 
 
-class _Sessions(scoped_session[Session]):
-    """Optuna's own operations, in the lock's transaction inside a `study_lock`."""
-
-    def __init__(self, url: str, engine: Engine) -> None:
-        super().__init__(sessionmaker(bind=engine))
-        self._url = url
-
-    def __call__(self, **options: Any) -> Session:
-        connection = joined(self._url)
-        if connection is None:
-            return super().__call__(**options)
-        # What fails is undone by itself: the lock, and what was done before under it, stay.
-        return Session(bind=connection, join_transaction_mode="create_savepoint")
-
-
-class StudyStorage(RDBStorage):
+class StudyStorage(LeanStorage):
     """Optuna's storage with the operations of an attempt. One to a process, never forked; its methods may be called from several threads.
 
     Inside a `study_lock` on PostgreSQL the calling thread's operations are part of the lock's transaction. None of them retries by itself:
@@ -62,14 +41,10 @@ class StudyStorage(RDBStorage):
     """
 
     def __init__(self, url: str) -> None:
-        url = canonical(url)
-        # Optuna fills a template into the URL: braces of a password are no fields.
-        super().__init__(url.replace("{", "{{").replace("}", "}}"), engine_options(url), skip_table_creation=True)
-        self._url = url
-        self.scoped_session = _Sessions(url, self.engine)
-        dialect: Any = {"postgresql": postgresql, "sqlite": sqlite}.get(self.engine.dialect.name, mysql)
-        self._insert = dialect.insert
-        share(url, self.engine)
+        super().__init__(url)
+        self._leases: dict[int, str] = {}
+        """Of the trials that this process signed."""
+        self._report = self._fenced_report()
 
     def sign(self, trial_id: int, lease: str, attributes: Mapping[str, Any]) -> None:
         """Makes a RUNNING trial the attempt's, with a first sign of life. The caller holds the study's lock. Raises LeaseLostError."""
@@ -78,13 +53,15 @@ class StudyStorage(RDBStorage):
                 raise LeaseLostError(trial_id, lease)
             self._note(connection, trial_id, {**attributes, LEASE: lease})
             self._beat(connection, trial_id)
+        self._leases[trial_id] = lease
 
     def report(self, trial_id: int, lease: str, step: int, value: float, attributes: Mapping[str, Any] = {}, marks: Mapping[str, Any] = {}) -> None:
         """Keeps an intermediate value; one of the same step takes its place. `marks` are the pruner's own attributes. Raises LeaseLostError."""
         kept, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-        row = {"trial_id": trial_id, "step": step, "intermediate_value": kept, "intermediate_value_type": kind}
-        with self._fenced(trial_id, lease) as connection:
-            self._put(connection, _Report, ("trial_id", "step"), [row])
+        row = {"id": trial_id, "lease": json.dumps(lease), "step": step, "value": kept, "kind": kind}
+        with self._writing() if attributes or marks else self._single() as connection:
+            if not connection.execute(self._report, row).rowcount:
+                raise LeaseLostError(trial_id, lease)
             self._note(connection, trial_id, attributes)
             self._note(connection, trial_id, marks, _SystemAttribute)
 
@@ -103,12 +80,13 @@ class StudyStorage(RDBStorage):
             known = self._state(connection, trial_id)
             if connection.execute(_HOLDER, {"id": trial_id}).scalar() != json.dumps(lease):
                 raise LeaseLostError(trial_id, lease)
-            if known is not None and known.is_finished():
+            if known.is_finished():
                 return
             if known != TrialState.RUNNING:
                 raise LeaseLostError(trial_id, lease)
             self._note(connection, trial_id, attributes)
             self._end(connection, trial_id, state, values)
+        self._leases.pop(trial_id, None)
 
     def release(self, trial_id: int, attributes: Mapping[str, Any], *, lease: str | None) -> bool:
         """Lets a RUNNING trial wait for another attempt; whether it did, False for one that waits already or, without lease, is finished.
@@ -126,13 +104,14 @@ class StudyStorage(RDBStorage):
             connection.execute(_Attribute.delete().where(_Attribute.c.trial_id == trial_id, _Attribute.c.key == LEASE))
             connection.execute(_Beat.delete().where(_Beat.c.trial_id == trial_id))
             connection.execute(_Trial.update().where(_Trial.c.trial_id == trial_id).values(state=TrialState.WAITING))
-            return True
+        self._leases.pop(trial_id, None)
+        return True
 
     def fail(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
         """Gives a trial up that is not finished. The caller holds the study's lock."""
         with self._writing() as connection:
             state = self._state(connection, trial_id)
-            if state is None or state.is_finished():
+            if state.is_finished():
                 return
             self._note(connection, trial_id, attributes)
             connection.execute(_Attribute.delete().where(_Attribute.c.trial_id == trial_id, _Attribute.c.key == LEASE))
@@ -150,34 +129,24 @@ class StudyStorage(RDBStorage):
     def stale(self, study_id: int, seconds: float) -> list[int]:
         """Ids of RUNNING trials without a sign of life for that long by the database's clock, or that nobody ever signed."""
         old = sqlalchemy.or_(_Beat.c.heartbeat.is_(None), self._age() > seconds)
-        running = sqlalchemy.and_(_Trial.c.study_id == study_id, _Trial.c.state == TrialState.RUNNING)
+        running = and_(_Trial.c.study_id == study_id, _Trial.c.state == TrialState.RUNNING)
         found = select(_Trial.c.trial_id).select_from(_Trial.outerjoin(_Beat)).where(running, old).order_by(_Trial.c.trial_id)
-        with self._reading() as connection:
+        with self._single() as connection:
             return [int(trial) for trial in connection.execute(found).scalars()]
 
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's; for a trial that this process signed, fenced. Raises LeaseLostError."""
+        with self._writing() as connection:
+            self._permit(connection, trial_id)
+            self._note(connection, trial_id, {key: value})
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's, which samplers call; for a trial that this process signed, fenced. Raises LeaseLostError."""
+        with self._writing() as connection:
+            self._permit(connection, trial_id)
+            self._note(connection, trial_id, {key: value}, _SystemAttribute)
+
     # What an operation consists of.
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        connection = joined(self._url)
-        if connection is not None:
-            yield connection
-            return
-        with self.engine.connect() as own:
-            yield own
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """A transaction, the lock's own inside a `study_lock`."""
-        connection = joined(self._url)
-        if connection is not None:
-            yield connection
-            return
-        with self.engine.connect() as own, own.begin():
-            if self.engine.dialect.name == "sqlite":
-                # One that reads first could not go on to write (SQLITE_BUSY_SNAPSHOT) once another has written in between.
-                own.exec_driver_sql("BEGIN IMMEDIATE")
-            yield own
 
     @contextmanager
     def _fenced(self, trial_id: int, lease: str) -> Iterator[Connection]:
@@ -187,10 +156,22 @@ class StudyStorage(RDBStorage):
                 raise LeaseLostError(trial_id, lease)
             yield connection
 
-    def _state(self, connection: Connection, trial_id: int) -> TrialState | None:
-        """The trial's state; its row stays locked to the end of the transaction, so that neither state nor lease can change."""
-        state: TrialState | None = connection.execute(_LOCK, {"id": trial_id}).scalar()
-        return state
+    def _permit(self, connection: Connection, trial_id: int) -> None:
+        super()._permit(connection, trial_id)
+        lease = self._leases.get(trial_id)
+        if lease is not None and connection.execute(_HOLDER, {"id": trial_id}).scalar() != json.dumps(lease):
+            raise LeaseLostError(trial_id, lease)
+
+    def _fenced_report(self) -> Any:
+        """One statement that looks for the lease and writes. Both rows are locked: what another moves meanwhile is seen moved."""
+        mine = and_(_Trial.c.trial_id == bindparam("id"), _Trial.c.state == TrialState.RUNNING)
+        held = and_(_Attribute.c.trial_id == _Trial.c.trial_id, _Attribute.c.key == LEASE, _Attribute.c.value_json == bindparam("lease"))
+        columns = (_Report.c.trial_id, _Report.c.step, _Report.c.intermediate_value, _Report.c.intermediate_value_type)
+        values = [bindparam(name, type_=column.type) for name, column in zip(("step", "value", "kind"), columns[1:], strict=True)]
+        fence = select(_Trial.c.trial_id, *values).join_from(_Trial, _Attribute, held).where(mine)
+        insert = self._insert(_Report).from_select(columns, fence.with_for_update(key_share=True, of=(_Trial, _Attribute)))
+        upsert = self._or_update(insert, ("trial_id", "step"), ("intermediate_value", "intermediate_value_type"))
+        return upsert.execution_options(preserve_rowcount=True)  # no row: not ours
 
     def _note(self, connection: Connection, trial_id: int, attributes: Mapping[str, Any], table: Any = _Attribute) -> None:
         rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
@@ -204,11 +185,12 @@ class StudyStorage(RDBStorage):
         """Inserts rows, or updates those that are there."""
         insert = self._insert(table).values(computed) if computed else self._insert(table)
         names = [name for name in (*rows[0], *computed) if name not in unique]
-        if self.engine.dialect.name in ("postgresql", "sqlite"):
-            upsert = insert.on_conflict_do_update(index_elements=unique, set_={name: insert.excluded[name] for name in names})
-        else:
-            upsert = insert.on_duplicate_key_update({name: insert.inserted[name] for name in names})
-        connection.execute(upsert, rows if len(rows) > 1 else rows[0])
+        connection.execute(self._or_update(insert, unique, names), rows if len(rows) > 1 else rows[0])
+
+    def _or_update(self, insert: Any, unique: Sequence[str], names: Sequence[str]) -> Any:
+        if self._is_mysql:
+            return insert.on_duplicate_key_update({name: insert.inserted[name] for name in names})
+        return insert.on_conflict_do_update(index_elements=unique, set_={name: insert.excluded[name] for name in names})
 
     def _end(self, connection: Connection, trial_id: int, state: TrialState, values: Sequence[float] | None) -> None:
         rows = []

@@ -6,13 +6,20 @@ trials/s with Optuna's defaults, one worker, 2026); after a power cut the last t
 """
 
 import sqlite3
+import time
 from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import DisconnectionError
 
 from tts.tuning.address import parsed
 
 BUSY_SECONDS = 60
 """How long a SQLite writer waits for its turn."""
 CONNECT_SECONDS = 5
+FRESH_SECONDS = 1.0
+"""A connection that was used less long ago is not asked again whether it lives."""
 
 
 class Connection(sqlite3.Connection):
@@ -23,13 +30,39 @@ class Connection(sqlite3.Connection):
         self.execute("PRAGMA synchronous=NORMAL")
 
 
+def checked(engine: Engine) -> Engine:
+    """The engine, asking its server for an answer before a connection that has rested is used (SQLAlchemy's own pre-ping asks every time)."""
+    if engine.dialect.name == "sqlite":
+        return engine
+
+    def returned(_: Any, record: Any) -> None:
+        record.info["returned"] = time.monotonic()
+
+    def taken(connection: Any, record: Any, _: Any) -> None:
+        if time.monotonic() - record.info.get("returned", time.monotonic()) < FRESH_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError(str(error)) from error  # SQLAlchemy connects anew
+
+    event.listen(engine, "checkin", returned)
+    event.listen(engine, "checkout", taken)
+    return engine
+
+
+def make_engine(url: str) -> Engine:
+    """An engine as the study's storage has it. Raises ImportError where the driver is missing."""
+    return checked(sqlalchemy.create_engine(parsed(url), **engine_options(url)))
+
+
 def engine_options(url: str) -> dict[str, Any]:
     """Keyword arguments of SQLAlchemy's create_engine."""
     found = parsed(url)
     backend = found.get_backend_name()
     if backend == "sqlite":
         return {"connect_args": {"timeout": BUSY_SECONDS, "factory": Connection}}
-    pool = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True, "pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
+    pool = {"pool_size": 1, "max_overflow": 1, "pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
     if backend != "postgresql":
         return {**pool, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     # A dead peer is noticed within a minute, not after the two hours of the kernel's own setting.

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine
 
 from tts.errors import ServiceUnavailableError
 from tts.tuning.address import canonical, parsed, public, sqlite_file
-from tts.tuning.engine import engine_options
+from tts.tuning.engine import make_engine
 from tts.tuning.failure import reaching
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def _connected(url: str) -> Iterator[Connection]:
             yield connection
         return
     with reaching(url):
-        engine = sqlalchemy.create_engine(parsed(url), **engine_options(url))
+        engine = make_engine(url)
     try:
         with engine.connect() as connection:
             yield connection

@@ -12,9 +12,9 @@ from optuna.storages._rdb import models
 from sqlalchemy import Engine
 
 from tts.errors import DataError
-from tts.tuning.address import parsed, public, sqlite_file, storage_url
+from tts.tuning.address import public, sqlite_file, storage_url
 from tts.tuning.database import StudyStorage
-from tts.tuning.engine import BUSY_SECONDS, engine_options
+from tts.tuning.engine import BUSY_SECONDS, make_engine
 from tts.tuning.failure import LeaseLostError, reaching
 from tts.tuning.lock import is_locked, locked, schema_lock
 from tts.tuning.retry import OPENING_SECONDS, persistently
@@ -61,7 +61,7 @@ def _create_tables(url: str) -> None:
             connection = sqlite3.connect(file, timeout=BUSY_SECONDS)
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
             connection.close()
-        engine = sqlalchemy.create_engine(parsed(url), **engine_options(url))
+        engine = make_engine(url)
         try:
             _refuse_strangers(engine, url)
             models.BaseModel.metadata.create_all(engine)
