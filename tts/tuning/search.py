@@ -41,7 +41,7 @@ def directions(config: TuningConfig) -> list[str]:
     return ["minimize"] * len(Objective(config.objective).names)
 
 
-def sampler(config: TuningConfig, trial: int, space: Space | None = None) -> BaseSampler:
+def sampler(config: TuningConfig, trial: int, space: Space) -> BaseSampler:
     """The sampler that draws trial number `trial`.
 
     Each trial has a seed of its own: workers that share a study never draw the same values, and a study that is taken up again or
@@ -59,7 +59,7 @@ def sampler(config: TuningConfig, trial: int, space: Space | None = None) -> Bas
         )
     seed = int(np.random.SeedSequence([config.seed, trial]).generate_state(1)[0])
     with _experiments():
-        return _WholeStudy(_sampler(config, trial, seed, space or {}))
+        return _WholeStudy(_sampler(config, trial, seed, space))
 
 
 def _sampler(config: TuningConfig, trial: int, seed: int, space: Space) -> BaseSampler:
