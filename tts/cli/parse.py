@@ -145,6 +145,9 @@ def _one_line(box: str) -> str:
     text = " ".join(re.sub(r"[╭╮╰╯│─]|^[|+]|[|+]$|-{3,}", " ", box, flags=re.MULTILINE).split())
     text = re.split(r" For full helptext| Argument helptext", text)[0].rstrip(".")
     text = re.sub(r"^(Required options|Missing argument|Value error|Parsing error|Invalid choice|Unrecognized options) ", "", text)
+    text = re.sub(
+        r"^Error parsing (\S+): no type matching \{None\}\|(\w+) could be instantiated from \['(.*?)'\].*", r"\1: expected \2, got '\3'", text
+    )
     return re.sub(r"^Missing from [\w -]+: (\S+) .*", r"\1 is missing", text)
 
 

@@ -25,7 +25,8 @@ def tables(results: StudyRecord, workers: Sequence[str], console: Console) -> It
         return
     knobs = _varying(results)
     table = _trials(results, knobs)
-    while knobs and console.measure(table).maximum > console.width:
+    roomy = console.options.update(width=10_000)
+    while knobs and console.measure(table, options=roomy).maximum > console.width:
         knobs = knobs[:-1]
         table = _trials(results, knobs)
     yield Text("")

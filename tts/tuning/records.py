@@ -67,6 +67,13 @@ class TrialRecord(BaseModel):
         return self.intermediate[-1][0] if self.intermediate else 0
 
     @property
+    def by(self) -> str:
+        """Its worker in short: the host, without the start of its kernel, and four digits that tell its workers apart."""
+        host, _, rest = self.worker.rpartition("-")
+        known = host.rpartition("-")[0]
+        return f"{known[:14]}-{rest[:4]}" if known else self.worker
+
+    @property
     def last_value(self) -> float | None:
         """Reported last."""
         return self.intermediate[-1][1] if self.intermediate else None

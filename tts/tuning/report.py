@@ -60,13 +60,13 @@ def _timeline(results: StudyRecord) -> Section:
         return Section("timeline", "Timeline", absent="No trial has begun.")
     zero, latest = min(begin for _, (begin, _) in spans), max(end for _, (_, end) in spans)
     unit, seconds = next((name, size) for least, name, size in _UNITS if latest - zero >= least)
-    workers = list(dict.fromkeys(trial.worker or "unknown" for trial, _ in sorted(spans, key=lambda pair: pair[1])))
+    workers = list(dict.fromkeys(trial.by or "unknown" for trial, _ in sorted(spans, key=lambda pair: pair[1])))
     height = min(9.0, 1.2 + 0.26 * max(3, len(workers)))
     with sketch((WHOLE[0], height), "When each trial ran, and on which worker") as picture:
         axes = picture.axes(f"{unit} since the first trial began", "worker")
         for state, colour in STATES.items():
             bars = [
-                Rectangle(((begin - zero) / seconds, workers.index(trial.worker or "unknown") - 0.36), (end - begin) / seconds, 0.72)
+                Rectangle(((begin - zero) / seconds, workers.index(trial.by or "unknown") - 0.36), (end - begin) / seconds, 0.72)
                 for trial, (begin, end) in spans
                 if trial.state == state
             ]
@@ -76,13 +76,13 @@ def _timeline(results: StudyRecord) -> Section:
                 if (end - begin) > (latest - zero) / 60:
                     place = ((begin + end) / 2 - zero) / seconds
                     ink = "white" if trial.state in ("complete", "fail") else "black"
-                    row = workers.index(trial.worker or "unknown")
+                    row = workers.index(trial.by or "unknown")
                     axes.text(place, row, str(trial.number), ha="center", va="center", fontsize=8, color=ink, clip_on=True)
         axes.set_xlim(0, max(latest - zero, 1e-3) / seconds)
         axes.set_ylim(len(workers) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         if len(workers) <= NAMED:
-            axes.set_yticks(range(len(workers)), [_short(worker) for worker in workers])
+            axes.set_yticks(range(len(workers)), workers)
         else:
             axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     caption = (
@@ -97,11 +97,6 @@ def _spans(trial: TrialRecord) -> list[tuple[float, float]]:
     if trial.spans:
         return trial.spans
     return [(trial.start.timestamp(), trial.end.timestamp())] if trial.start and trial.end else []
-
-
-def _short(worker: str) -> str:
-    """Of a long name the end: the beginning is the host's."""
-    return worker if len(worker) <= 18 else f"…{worker[-16:]}"
 
 
 def _failures(results: StudyRecord) -> Section:

@@ -14,6 +14,7 @@ from tts.config.load import override
 from tts.errors import DataError, UsageError
 from tts.storage import reporting
 from tts.tuning.attributes import WORKER
+from tts.tuning.identity import is_of_this_host
 from tts.tuning.lock import study_lock
 from tts.tuning.retry import persistently
 from tts.tuning.storage import is_locked, open_storage, public, reaching, sqlite_file, storage_url
@@ -48,12 +49,14 @@ def find(folder: Path | None, storage: str | None, name: str | None) -> Study:
 
 def alive(study: Study) -> list[str]:
     """Workers that give signs of life: by the heartbeats of their trials, and on this host by the locks that they hold."""
+    plan = study.plan
     with reaching(study.url):
-        old = set(study.storage.stale(study.trials._study_id, study.plan.config.tuning.stale_seconds))  # noqa: SLF001  # no public name
+        old = set(study.storage.stale(study.id, plan.config.tuning.stale_seconds))
         running = study.trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    workers = {trial.user_attrs.get(WORKER, f"the worker of trial {trial.number}") for trial in running if trial._trial_id not in old}  # noqa: SLF001
-    locks = study.plan.folder.glob(".locks/worker-*")
-    return sorted(workers | {lock.name.removeprefix("worker-") for lock in locks if is_locked(lock)})
+    beating = {trial.user_attrs.get(WORKER, f"the worker of trial {trial.number}") for trial in running if trial._trial_id not in old}  # noqa: SLF001
+    locks = {lock.name.removeprefix("worker-"): is_locked(lock) for lock in plan.folder.glob(".locks/worker-*")}
+    elsewhere = {worker for worker in beating if not is_of_this_host(worker)}
+    return sorted(elsewhere | {worker for worker, held in locks.items() if held})
 
 
 def extend(study: Study, budgets: Mapping[str, float]) -> Plan:
@@ -69,7 +72,7 @@ def extend(study: Study, budgets: Mapping[str, float]) -> Plan:
         raise UsageError(f"say what to extend: {', '.join(f'--{name}' for name in BUDGETS)}")
 
     def set_plan() -> Plan:
-        with study_lock(study.url, study.trials.study_name):
+        with study_lock(study.url, study.name):
             before = study.plan
             config = override(before.config, {f"tuning.{name}": value for name, value in budgets.items()}, "extend")
             study.trials.set_user_attr(PLAN, before.model_copy(update={"config": config}).model_dump(mode="json"))
@@ -92,7 +95,7 @@ def delete(study: Study, *, sure: bool, keep_trials: bool = False) -> str:
         UsageError: Without `sure`, naming what would be deleted; or workers are alive.
         CannotWriteError, ServiceUnavailableError: The folder, the database.
     """
-    name, folder = study.trials.study_name, trials_folder(study)
+    name, folder = study.name, trials_folder(study)
     known = persistently(lambda: len(study.trials.get_trials(deepcopy=False)), url=study.url)
     what = f"study {name!r} with {known} trials in {public(study.url)}"
     runs = "" if keep_trials or not folder.is_dir() else f" and the runs in {folder}"
