@@ -141,13 +141,26 @@ class Attempt:
     def _train_and_tag(self, tracked: Run, halt: Halt) -> TrialState:
         try:
             state = self._train(tracked, halt)
-        except TrialKilledError:
+        except LeaseLostError:
             raise
-        except (TrialFailedError, UnusableMetricError, UsageError) as error:
-            tracked.tags({"trial": "fail", "reason": str(error)})
+        except TtsError as error:
+            self._check_lease(halt)
+            if isinstance(error, TrialFailedError | UnusableMetricError | UsageError) and not isinstance(error, TrialKilledError):
+                tracked.tags({"trial": "fail", "reason": str(error)})
             raise
+        self._check_lease(halt)
         tracked.tags({"trial": state.name.lower()})
         return state
+
+    def _check_lease(self, halt: Halt) -> None:
+        """The tracked run ends with this attempt only if the trial is still ours. Raises LeaseLostError."""
+        try:
+            persistently(
+                lambda: self.study.storage.note(self.held.id, self.held.lease, {}),
+                url=self.study.url, seconds=FAREWELL_SECONDS, stop=lambda: halt.asked,
+            )  # fmt: skip
+        except ServiceUnavailableError as error:
+            logger.warning("trial %d: %s", self.trial.number, error)  # what follows finds out
 
     def _train(self, tracked: Run, halt: Halt) -> TrialState:
         run = {TRACKING_RUN: {"parent": self.parent, "run": tracked.id}}

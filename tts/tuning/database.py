@@ -77,7 +77,7 @@ class StudyStorage(LeanStorage):
         if any(math.isnan(value) for value in values or ()):
             raise ValueError(f"a trial's values must be numbers, got {values}")
         with self._writing() as connection:
-            known = self._state(connection, trial_id)
+            known = self._known(connection, trial_id, lease)
             if connection.execute(_HOLDER, {"id": trial_id}).scalar() != json.dumps(lease):
                 raise LeaseLostError(trial_id, lease)
             if known.is_finished():
@@ -94,7 +94,7 @@ class StudyStorage(LeanStorage):
         `lease` None takes it from whoever has it: the caller holds the study's lock. Raises LeaseLostError.
         """
         with self._writing() as connection:
-            state = self._state(connection, trial_id)
+            state = self._known(connection, trial_id, lease)
             if state == TrialState.WAITING or (lease is None and state != TrialState.RUNNING):
                 return False
             held = connection.execute(_HOLDER, {"id": trial_id}).scalar()
@@ -151,10 +151,17 @@ class StudyStorage(LeanStorage):
     @contextmanager
     def _fenced(self, trial_id: int, lease: str) -> Iterator[Connection]:
         with self._writing() as connection:
-            state = self._state(connection, trial_id)
+            state = self._known(connection, trial_id, lease)
             if state != TrialState.RUNNING or connection.execute(_HOLDER, {"id": trial_id}).scalar() != json.dumps(lease):
                 raise LeaseLostError(trial_id, lease)
             yield connection
+
+    def _known(self, connection: Connection, trial_id: int, lease: str | None) -> TrialState:
+        """The trial's state, locked. One whose study was deleted is nobody's any more."""
+        try:
+            return self._state(connection, trial_id)
+        except KeyError:
+            raise LeaseLostError(trial_id, lease or "none") from None
 
     def _permit(self, connection: Connection, trial_id: int) -> None:
         super()._permit(connection, trial_id)

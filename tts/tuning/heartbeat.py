@@ -114,7 +114,7 @@ class Heartbeat:
 
     def _send(self, trial: _Beating | None) -> None:
         if trial is None:
-            self._study.storage.get_study_name_from_id(self._study.id)  # the cheapest question there is
+            self._study.storage.stale(self._study.id, self._stale)  # any question will do
             return
         try:
             held = self._study.storage.beat(trial.trial_id, trial.lease)
