@@ -62,7 +62,8 @@ class ArchivedTrial(BaseModel):
         known = self.attributes.get(ORIGIN)
         if isinstance(known, str):
             return known
-        content = [self.state, self.values, sorted(self.params.items()), self.start and self.start.isoformat(timespec="seconds")]
+        begun = self.start and self.start.isoformat(timespec="seconds")  # some databases keep no more
+        content = [self.state, self.values, sorted(self.params.items()), self.intermediate, begun]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
