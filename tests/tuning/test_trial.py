@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import replace
 
+import numpy as np
 import psutil
 import pytest
 
@@ -55,7 +56,7 @@ def test_every_validation_is_judged_and_the_process_is_gone_afterwards(work):
 
 
 def test_a_trial_that_is_judged_hopeless_stops_there(work):
-    assert run_trial(work, lambda step, _metrics: step == 4, StopFlag()) == "pruned"
+    assert run_trial(work, lambda step, _metrics: np.bool_(step == 4), StopFlag()) == "pruned"  # as Optuna's percentile pruner says it
 
     state = read_state(work.run)
     assert (state.state, state.step) == ("stopped", 4)

@@ -94,7 +94,7 @@ def run_trial(work: Work, judge: Judge, stop: StopFlag, *, processes: TrialProce
                 raise _crash(process.exit_code(), work.log, stop)
             if message["kind"] != "validation":
                 return _conclude(message)
-            process.send({"prune": judge(message["step"], message["metrics"])})
+            process.send({"prune": bool(judge(message["step"], message["metrics"]))})  # a pruner may say it with a NumPy bool
             # Not before: what the trial takes of memory shows at its first validation.
             if processes is not None and not stop:
                 processes.prepare(work.needs)
