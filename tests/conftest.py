@@ -16,6 +16,7 @@ from tts.config.presets import demo
 from tts.progress import Silent
 
 if TYPE_CHECKING:
+    from tests.mlflow_server import MlflowServer
     from tests.postgresql import PostgresServer
 
 TINY = {
@@ -77,6 +78,15 @@ def postgres() -> Iterator["PostgresServer"]:
     from tests.postgresql import postgres_server
 
     with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["MlflowServer"]:
+    """A real MLflow server, shared by all tests: whoever stops it starts it again."""
+    from tests.mlflow_server import mlflow_server
+
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
 
 

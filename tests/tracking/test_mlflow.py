@@ -199,15 +199,15 @@ def test_only_a_better_voice_becomes_champion(tracker, seen, tmp_path):
 
 def test_processes_open_one_fresh_store(tmp_path, look):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_open_and_record, args=(tmp_path, number)) for number in range(3)]
+    workers = [context.Process(target=_open_and_record, args=(tmp_path, number)) for number in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(200)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert [worker.exitcode for worker in workers] == [0, 0]
     seen = look(f"sqlite:///{tmp_path}/mlflow.db", "shared")
     assert len([e for e in seen.client.search_experiments() if e.name == "shared"]) == 1
-    assert sorted(run.info.run_name for run in seen.all()) == ["worker 0", "worker 1", "worker 2"]
+    assert sorted(run.info.run_name for run in seen.all()) == ["worker 0", "worker 1"]
     assert all(seen.history(run.data.tags["tts.key"], "loss") == [(step, float(step)) for step in range(20)] for run in seen.all())
 
 

@@ -24,6 +24,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """Seconds between attempts while the store does not answer: the first, and what doubling ends at."""
 TURN_SECONDS = 0.1
 """Before another look at a run that another process delivers, or whose parent it delivers."""
+AWAY = 2
+"""Failures in a row that make a store that is away: a connection that the server closed for its age makes one."""
 FAILURES = 3
 """Runs that may fail before the others are left for the next attempt: what is wrong is not one run's artefact, but the store."""
 
@@ -38,7 +40,8 @@ class Courier:
         self._settled: dict[str, int] = {}
         """Sizes of spools at which nothing was left of them."""
         self._wake, self._closing = threading.Event(), threading.Event()
-        self._away = False
+        self._failures = 0
+        """In a row, since the store answered last."""
         self._swept = -SWEEP_SECONDS
         self._thread: threading.Thread | None = None
 
@@ -67,7 +70,7 @@ class Courier:
 
     def _work(self) -> None:
         pause = FIRST_PAUSE
-        while not (self._closing.wait(LINGER_SECONDS) and self._away):
+        while not (self._closing.wait(LINGER_SECONDS) and self._failures >= AWAY):
             closing = self._closing.is_set()
             self._wake.clear()
             try:
@@ -88,11 +91,14 @@ class Courier:
 
     def _tell(self, error: TtsError | None) -> None:
         """One line when the store goes away, one when it is back."""
-        if error and not self._away:
-            logger.warning("%s; until then records are kept in %s", error, self._location.spool)
-        elif self._away and error is None:
+        if error:
+            self._failures += 1
+            if self._failures == AWAY:
+                logger.warning("%s; until then records are kept in %s", error, self._location.spool)
+            return
+        if self._failures >= AWAY:
             logger.info("MLflow at %s is back", self._location.public)
-        self._away = error is not None
+        self._failures = 0
 
     def _round(self) -> bool:
         """Delivers what there is; whether nothing of ours is left. Raises TtsError when the store does not take it."""

@@ -11,11 +11,11 @@ from tts.tracking.spool import Spool, State
 
 logger = logging.getLogger(__name__)
 
-Delivered = Callable[[int], None]
-"""Hears how many records more the store has."""
+Heard = Callable[[str, int], None]
+"""Hears of which run the store has how many records more."""
 
 
-def silent(_records: int) -> None:
+def silent(_key: str, _records: int) -> None:
     """Hears nothing."""
 
 
@@ -26,7 +26,7 @@ class Delivery:
         self.store, self.folder, self.name = store, folder, store.location.name
         self._replays: dict[str, Replay] = {}
 
-    def deliver(self, spool: Spool, *, wait: float = 0.0, heard: Delivered = silent) -> bool:
+    def deliver(self, spool: Spool, *, wait: float = 0.0, heard: Heard = silent) -> bool:
         """Sends what the store does not have yet; False where another process is at it, or the parent is not there yet.
 
         Raises ServiceUnavailableError and what else keeps the store from taking it: what was sent is noted, the rest waits.
@@ -47,7 +47,7 @@ class Delivery:
                 self._replays[spool.key] = replay
             return complete
 
-    def finish(self, spool: Spool, *, wait: float = 0.0, heard: Delivered = silent) -> bool:
+    def finish(self, spool: Spool, *, wait: float = 0.0, heard: Heard = silent) -> bool:
         """Delivers; a run whose recorders have all died is ended as KILLED."""
         if not self.deliver(spool, wait=wait, heard=heard):
             return False
@@ -70,29 +70,30 @@ class Delivery:
         replay = self._replays.get(spool.key)
         if replay is None or replay.offset != state.offset:
             replay = Replay()
-            replay.skip(spool.records(), state.offset)
+            replay.skip(spool.records(stop=state.offset))
         return replay
 
-    def _send(self, spool: Spool, state: State, replay: Replay, heard: Delivered) -> bool:
-        for part in replay.parts(spool.records(state.offset)):
+    def _send(self, spool: Spool, state: State, replay: Replay, heard: Heard) -> bool:
+        size = spool.size()  # what is recorded meanwhile is for the next time: a busy recorder must not hold others up
+        for part in replay.parts(spool.records(state.offset, size)):
             start = part.content if isinstance(part.content, Start) else None
-            if (start or not state.run) and not self._begin(spool, state, start or Start(spool.key, 0, "", "")):
+            if (start or not state.run) and not self._begin(spool, state, start or Start(spool.key, 0, "", ""), heard):
                 return False
             self._take(spool, state.run, part)
             state.offset = part.end
             spool.keep(state)
             if isinstance(part.content, Artefact):
                 shutil.rmtree(spool.copies / Path(part.content.copy).parts[0], ignore_errors=True)
-            heard(part.records)
+            heard(spool.key, part.records)
         return True
 
-    def _begin(self, spool: Spool, state: State, start: Start) -> bool:
+    def _begin(self, spool: Spool, state: State, start: Start, heard: Heard) -> bool:
         """Finds, or else creates, the run in the store; False while its parent is not there."""
         known = (state.run, state.experiment) if state.run else self.store.find(spool.key)
         if known is None:
             parent = None
             if start.parent:
-                parent = self._parent(start.parent)
+                parent = self._parent(start.parent, heard)
                 if parent is None and Spool(self.folder, start.parent).size():
                     return False
             elif start.inherited and start.inherited == self.store.parent:
@@ -103,9 +104,9 @@ class Delivery:
         state.run, state.experiment = known
         return True
 
-    def _parent(self, key: str) -> tuple[str, str] | None:
+    def _parent(self, key: str, heard: Heard) -> tuple[str, str] | None:
         known = self._identify(key)
-        if known is None and self.deliver(Spool(self.folder, key)):
+        if known is None and self.deliver(Spool(self.folder, key), heard=heard):
             known = self._identify(key)
         return known
 

@@ -67,7 +67,7 @@ class _Work:
     @property
     def left(self) -> int:
         """Records that were there at first and that the store does not have."""
-        return sum(sum(1 for _, end in spool.records(self._offset(spool)) if end <= size) for spool, size in self.target.items())
+        return sum(1 for spool, size in self.target.items() for _ in spool.records(self._offset(spool), size))
 
     def deliver(self, task: Task) -> TtsError | None:
         """Delivers; what kept the store from taking it all, if anything did."""
@@ -98,9 +98,9 @@ class _Work:
         return None
 
     def _finish(self, delivery: Delivery, spool: Spool, task: Task) -> bool:
-        def heard(records: int) -> None:
+        def heard(key: str, records: int) -> None:
             self.records += records
-            self.runs.add(spool.key)
+            self.runs.add(key)
             task.advance(records)
 
         return delivery.finish(spool, heard=heard) or self._offset(spool) >= self.target[spool]

@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +73,7 @@ class MlflowStore:
         experiment = parent[1] if parent else self.experiment
         tags = {KEY: key, **({PARENT: parent[0]} if parent else {})}
         run = self.ask("create_run", experiment, start_time=milliseconds, tags=tags, run_name=name)
-        return str(run.info.run_id), str(experiment)
+        return self._named(run.info.run_id), experiment
 
     def log(self, run: str, items: Sequence[Item]) -> None:
         """Values of a run, no more than the store takes at once. The same again changes nothing. Raises RefusedError, GoneError."""
@@ -107,12 +108,18 @@ class MlflowStore:
         known = self.ask("get_experiment_by_name", name)
         if known is None:
             try:
-                return str(self.ask("create_experiment", name, artifact_location=artefacts))
+                return self._named(self.ask("create_experiment", name, artifact_location=artefacts))
             except RefusedError:  # another machine was faster: then it is there now
                 known = self.ask("get_experiment_by_name", name)
                 if known is None:
                     raise
-        return str(known.experiment_id)
+        return self._named(known.experiment_id)
+
+    def _named(self, identity: object) -> str:
+        """An id, which MLflow's client leaves empty where the answer had none. Raises ServiceUnavailableError."""
+        if not identity:
+            raise ServiceUnavailableError(f"what answers at {self.location.public} names nothing that it made: it is not MLflow")
+        return str(identity)
 
     def _ask(self, call: Callable[[], T]) -> T:
         for pause in (*PAUSES, None):
@@ -127,7 +134,7 @@ class MlflowStore:
 
 def explain(error: Exception, location: Location) -> TtsError:
     """The error in our terms, by what a person can do about it."""
-    text = redact(" ".join(str(getattr(error, "message", "") or error).split("[SQL:")[0].split()))[:300]
+    text = redact(" ".join(str(getattr(error, "message", "") or error).split("[SQL:")[0].split()))
     where, code = location.public, getattr(error, "error_code", "")
     for sign, remedy in (
         ("disk is full", "free space or choose another --tracking.uri"),
@@ -139,13 +146,21 @@ def explain(error: Exception, location: Location) -> TtsError:
     if "out-of-date database schema" in text:
         return DataError(f"MLflow's store {where} was written by another version: run `mlflow db upgrade`, or choose another --tracking.uri")
     if code == GONE:
-        return GoneError(f"MLflow at {where}: {text}")
+        return GoneError(f"MLflow at {where}: {text[:300]}")
     # What a proxy answers in MLflow's place is no JSON of MLflow's, and no word on what was sent.
     if code in REFUSALS and (code != "BAD_REQUEST" or isinstance(error, RestException)):
-        return RefusedError(f"MLflow at {where} refused: {text}")
+        return RefusedError(f"MLflow at {where} refused: {text[:300]}")
     if code in FORBIDDEN:
-        return UsageError(f"MLflow at {where} lets us in for nothing: {text}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
-    return ServiceUnavailableError(f"MLflow at {where} is out of reach: {text}; start it, or set --tracking.backend jsonl")
+        return UsageError(f"MLflow at {where} lets us in for nothing: {text[:300]}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+    return ServiceUnavailableError(f"MLflow at {where} is out of reach: {_gist(text)}; start it, or set --tracking.backend jsonl")
+
+
+def _gist(text: str) -> str:
+    """What the system said, out of the layers of messages that Python's HTTP libraries put around it."""
+    if "timed out" in text or "timeout" in text.lower():
+        return "it does not answer in time"
+    found = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text) or re.search(r"(Connection aborted)", text)
+    return found[1] if found else text[:300]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ How far the file was delivered is kept beside it, by whoever delivers it.
 import fcntl
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -67,8 +68,11 @@ class Spool:
         except FileNotFoundError:
             return 0
 
-    def records(self, start: int = 0) -> Iterator[tuple[Record, int]]:
-        """The records from byte `start` on, each with the byte at which it ends. A last line that is still being written is left for later."""
+    def records(self, start: int = 0, stop: float = math.inf) -> Iterator[tuple[Record, int]]:
+        """The records that end after byte `start`, up to byte `stop`, each with the byte at which it ends.
+
+        A last line that is still being written is left for later.
+        """
         try:
             file = self.file.open("rb")
         except FileNotFoundError:
@@ -80,6 +84,8 @@ class Spool:
                 if not line.endswith(b"\n"):
                     return
                 end += len(line)
+                if end > stop:
+                    return
                 if (record := _parse(line, self.file)) is not None:
                     yield record, end
 
