@@ -22,6 +22,7 @@ from tts.tuning.retry import OPENING_SECONDS, persistently
 __all__ = ["LeaseLostError", "create_tables", "is_locked", "locked", "open_storage", "public", "reaching", "sqlite_file", "storage_url"]
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_VERSION = sqlalchemy.table("alembic_version", sqlalchemy.column("version_num"))
 
 
 def create_tables(url: str) -> None:
@@ -29,7 +30,7 @@ def create_tables(url: str) -> None:
 
     Raises:
         UsageError: No such database, or not with this user and password.
-        DataError: It is another program's, or a newer Optuna's.
+        DataError: It is another program's.
         CannotWriteError, ServiceUnavailableError: The database.
     """
     persistently(lambda: _create_tables(url), url=url, seconds=OPENING_SECONDS)
@@ -63,18 +64,23 @@ def _create_tables(url: str) -> None:
             connection.close()
         engine = make_engine(url)
         try:
-            _refuse_strangers(engine, url)
+            if _is_complete(engine, url):
+                return
             models.BaseModel.metadata.create_all(engine)
         finally:
             engine.dispose()
         StudyStorage(url).engine.dispose()  # notes Optuna's version of the schema
 
 
-def _refuse_strangers(engine: Engine, url: str) -> None:
-    """A database that holds other tables only is another program's: its table alembic_version would be taken for Optuna's."""
-    tables = set(sqlalchemy.inspect(engine).get_table_names())
-    if tables and not tables & set(models.BaseModel.metadata.tables):
+def _is_complete(engine: Engine, url: str) -> bool:
+    """Whether the schema is there. Raises DataError for a database of another program: its table alembic_version would be taken for Optuna's."""
+    tables, ours = set(sqlalchemy.inspect(engine).get_table_names()), set(models.BaseModel.metadata.tables)
+    if tables and not tables & ours:
         raise DataError(f"study database {public(url)} is another program's (it has the tables {', '.join(sorted(tables)[:5])}); choose another")
+    if not tables >= ours | {_VERSION.name}:
+        return False
+    with engine.connect() as connection:
+        return connection.execute(_VERSION.select()).first() is not None
 
 
 def _refuse_foreign(file: Path) -> None:
