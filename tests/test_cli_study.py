@@ -183,7 +183,7 @@ def test_extend_sets_the_budget_that_the_study_keeps(tts, study, tmp_path):
     code, out, _ = tts("study", "extend", tmp_path / "study", "--trials", 30, "--gpu_hours", 2.5, "--hours", 9)
     assert code == 0
     assert out.splitlines()[:3] == ["tuning.trials: 30, before 20", "tuning.gpu_hours: 2.5, before 0", "tuning.hours: 9, before 0"]
-    assert "goes on" in out
+    assert "`tts tune` with --tuning.trials 30 --tuning.gpu_hours 2.5 --tuning.hours 9" in out
     tuning = study.plan.config.tuning
     assert (tuning.trials, tuning.gpu_hours, tuning.hours, tuning.plateau_trials) == (30, 2.5, 9, 0)
     code, out, _ = tts("study", "extend", tmp_path / "study", "--trials", 3)

@@ -107,7 +107,7 @@ def extend(
 ) -> None:
     """Set the budget that a study keeps; workers heed it at once.
 
-    Values are totals, and may be lower than before.
+    Values are totals, and may be lower than before. `tts tune` sets the budget of its own configuration when it is called again.
     """
     from tts.tuning.records import record
     from tts.tuning.upkeep import extend as set_budget
@@ -120,7 +120,8 @@ def extend(
         old = getattr(before.config.tuning, name)
         print(f"tuning.{name}: {value:g}, before {old:g}" + (" (lower)" if 0 < value < old else ""))
     spent = record(opened, importances=False).spent
-    print(f"the study is over: {spent}" if spent else "the study goes on: `tts tune` or `tts worker` runs its trials")
+    again = " ".join(f"--tuning.{name} {value:g}" for name, value in wanted.items())
+    print(f"the study is over: {spent}" if spent else f"the study goes on: `tts worker` runs its trials, or `tts tune` with {again}")
 
 
 def delete(
