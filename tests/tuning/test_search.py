@@ -7,12 +7,13 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from scipy.stats import qmc
 
 from tts.config import Condition, ObjectiveTerm, TuningConfig
 from tts.config.search import Pruner, Sampler
 from tts.errors import UsageError
+from tts.tuning.samplers import as_if_completed
 from tts.tuning.search import SEVERAL_OBJECTIVES, directions, pruner, sampler
 from tts.tuning.space import suggest
 
@@ -258,3 +259,57 @@ def test_patience_lets_a_trial_go_on_while_it_improves(name):
     assert judged(config, [100.0, 99.0, 98.0, 97.0, 96.0, 95.0]) is None
     # Three reports without an improvement on the first: the judgement is left to the pruner again.
     assert judged(config, [100.0, 101.0, 102.0, 103.0, 104.0, 105.0]) == 8
+
+
+def trial_of(state, reports, value=None, x=0.5):
+    return create_trial(state=state, value=value, intermediate_values=reports, params={"x": x}, distributions={"x": FloatDistribution(0, 1)})
+
+
+@pytest.mark.parametrize(
+    ("reports", "value"),
+    [
+        ({1: 5.5}, 2.0),  # next worse at step 1: the one that reported 6 and came to 2
+        ({1: 5.0}, 2.0),  # as good as the best at step 1, but no better than it came to
+        ({1: 6.5}, 4.0),  # next worse: 7, which came to 1; but 6 had come to 2 and 6.2 to 4
+        ({1: 9.0}, 8.0),  # worse than all at step 1: the worst of all that completed
+        ({1: 5.5, 2: 4.5}, 8.0),  # at step 2 two completed trials are known
+        ({1: 5.5, 2: 3.0}, 2.0),
+        ({3: 1.0}, 8.0),  # no completed trial was seen at this step
+        ({}, 8.0),
+    ],
+)
+def test_a_pruned_trial_counts_as_the_one_that_stood_next_to_it_came_to(reports, value):
+    completed = [
+        trial_of(TrialState.COMPLETE, {1: 5.0, 2: 3.0}, 2.0),
+        trial_of(TrialState.COMPLETE, {1: 6.0}, 2.0),
+        trial_of(TrialState.COMPLETE, {1: 6.2}, 4.0),
+        trial_of(TrialState.COMPLETE, {1: 7.0}, 1.0),
+        trial_of(TrialState.COMPLETE, {2: 4.0}, 8.0),
+    ]
+    pruned = trial_of(TrialState.PRUNED, reports)
+
+    judged = as_if_completed(pruned, completed)
+
+    assert (judged.state, judged.values) == (TrialState.COMPLETE, [value])
+    assert pruned.state == TrialState.PRUNED
+
+
+def test_the_gaussian_process_does_not_draw_where_trials_were_pruned():
+    """Three completed trials say that lower x is better, six pruned ones that nothing is there: Optuna's own draws among them, once more."""
+    space = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
+
+    def study():
+        made = optuna.create_study()
+        for place in range(9):
+            x, y = (0.5 + place / 20, place / 8) if place < 3 else (place / 20 - 0.1, 1 - place / 9)
+            done = {"state": TrialState.COMPLETE, "value": x} if place < 3 else {"state": TrialState.PRUNED}
+            made.add_trial(create_trial(**done, params={"x": x, "y": y}, distributions=space, intermediate_values={1: x if place < 3 else 9.0}))
+        return made
+
+    def drawn(made, own):
+        made.sampler = own
+        return made.ask(space).params["x"]
+
+    config = TuningConfig(sampler="gp", startup_trials=3, knobs=("x", "y"))
+    assert drawn(study(), optuna.samplers.GPSampler(seed=0, n_startup_trials=3)) < 0.3
+    assert drawn(study(), sampler(config, 9, space)) > 0.35

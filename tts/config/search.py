@@ -94,7 +94,9 @@ class TuningConfig(Section):
     free_running_utterances: Annotated[int, Field(ge=1, description="Held-out clips spoken for the objective's free-running metrics.")] = 4
     workers: Annotated[int, Field(ge=1, le=1024, description="Workers that share the study.")] = 2
     sampler: Annotated[Sampler, Field(description="How the next values are chosen.")] = "tpe"
-    startup_trials: Annotated[int, Field(ge=1, description="Finished trials before a model of them is used (tpe, cmaes, gp).")] = 10
+    startup_trials: Annotated[
+        int, Field(ge=1, description="Finished trials before a model of them is used (tpe, cmaes, gp); trials of a generation (nsgaii).")
+    ] = 5
     pruner: Annotated[Pruner, Field(description="How a trial without prospects is ended early.")] = "hyperband"
     pruner_min_reports: Annotated[int, Field(ge=1, description="Reports before a trial may be pruned.")] = 2
     pruner_reduction_factor: Annotated[int, Field(ge=2, description="hyperband, successive_halving: one trial in this many goes on.")] = 3

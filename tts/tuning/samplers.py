@@ -1,0 +1,175 @@
+"""Optuna's samplers, made to see the whole study, cope with conditions, and repeat nothing."""
+
+import copy
+from collections.abc import Container, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+from typing_extensions import override
+
+from tts.config import TuningConfig
+from tts.tuning.objective import Objective
+from tts.tuning.space import Space
+
+REDRAWS = 20
+"""nsgaii copies its parents now and then; it is asked again so many times before a trial may repeat another."""
+
+
+def tpe(config: TuningConfig, seed: int) -> TPESampler:
+    """Tree-structured Parzen estimator: multivariate, grouped where some knobs are under a condition."""
+    # For several objectives Optuna models each knob by itself, which copes with conditions as it is.
+    one = not Objective(config.objective).several
+    group = one and bool(config.conditions)
+    return TPESampler(seed=seed, n_startup_trials=config.startup_trials, multivariate=one, group=group, constant_liar=True)
+
+
+class WholeStudy(BaseSampler):
+    """Lets a sampler see all trials of the study.
+
+    Optuna shows it those of the trial's own Hyperband bracket alone, and that only once the pruner has judged a trial in this process: a study of
+    30 trials would hardly leave the random start in any bracket, and would go on differently when it is taken up again.
+    """
+
+    def __init__(self, inner: BaseSampler) -> None:
+        self.inner = inner
+
+    @override
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Space:
+        return self.inner.infer_relative_search_space(_whole(study), trial)
+
+    @override
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Space) -> dict[str, Any]:
+        return self.inner.sample_relative(_whole(study), trial, search_space)
+
+    @override
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+        return self.inner.sample_independent(_whole(study), trial, param_name, param_distribution)
+
+    @override
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.inner.before_trial(_whole(study), trial)
+
+    @override
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self.inner.after_trial(_whole(study), trial, state, values)
+
+    @override
+    def reseed_rng(self) -> None:
+        self.inner.reseed_rng()
+
+
+def _whole(study: optuna.Study) -> optuna.Study:
+    whole: optuna.Study = getattr(study, "_study", study) if hasattr(type(study), "_VALID_ATTRS") else study
+    return whole
+
+
+class Sobol(QMCSampler):
+    """Sobol's sequence, scrambled once for the study, entered at the trial's number.
+
+    Optuna counts draws instead, so that a trial that is taken up again would skip a point.
+    All knobs have their dimension from the first trial on, the conditional ones too, which a trial then uses or not.
+    """
+
+    def __init__(self, seed: int, trial: int, space: Space) -> None:
+        super().__init__(qmc_type="sobol", scramble=True, seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False)
+        self._trial = trial
+        self._space = _wide(space)
+
+    @override
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Space:
+        return self._space
+
+    @override
+    def _find_sample_id(self, study: optuna.Study, search_space: Space) -> int:
+        return self._trial
+
+
+class GaussianProcess(GPSampler):
+    """A Gaussian process over the knobs that every trial has, which learns from pruned trials, too; TPE draws knobs under a condition.
+
+    Optuna's takes completed trials alone. Where most are pruned it would draw again and again where trials have been ended early.
+    """
+
+    def __init__(self, config: TuningConfig, seed: int, steady: Space) -> None:
+        super().__init__(seed=seed, n_startup_trials=config.startup_trials, independent_sampler=tpe(config, seed), warn_independent_sampling=False)
+        self._steady = _wide(steady)
+
+    @override
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Space:
+        return self._steady
+
+    @override
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Space) -> dict[str, Any]:
+        return super().sample_relative(_AsIfCompleted(study), trial, search_space)
+
+
+class _AsIfCompleted(optuna.Study):
+    """A study whose pruned trials have a value: the one to which the next worse trial at their last report came."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)  # noqa: SLF001  # as Optuna's own views of a study do
+
+    @override
+    def _get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False) -> list[FrozenTrial]:
+        trials = super()._get_trials(deepcopy, None, use_cache)
+        completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        judged = [as_if_completed(trial, completed) if trial.state == TrialState.PRUNED and completed else trial for trial in trials]
+        return [trial for trial in judged if states is None or trial.state in states]
+
+
+def as_if_completed(pruned: FrozenTrial, completed: Sequence[FrozenTrial]) -> FrozenTrial:
+    """A copy with the value of the completed trial that was the next worse at the last report, and of the worst of all if there is none.
+
+    It is no better than any that stood better then: a lucky finish of the next one is no evidence.
+    """
+    step = pruned.last_step
+    stood = sorted((trial.intermediate_values[step], trial.values[0]) for trial in completed if step in trial.intermediate_values)
+    better = sum(reported < pruned.intermediate_values[step] for reported, _ in stood) if step is not None else 0
+    peers = [final for _, final in stood[: better + 1]] if better < len(stood) else [trial.values[0] for trial in completed]
+    judged = copy.copy(pruned)
+    judged.state, judged.values = TrialState.COMPLETE, [max(peers)]
+    return judged
+
+
+class CmaEs(CmaEsSampler):
+    """CMA-ES over the numbers that every trial has; TPE draws the others: choices among values, and knobs under a condition.
+
+    The space is fixed beforehand. Optuna takes what all finished trials have in common, and draws at random for good as soon as that shrinks.
+    """
+
+    def __init__(self, config: TuningConfig, seed: int, steady: Space) -> None:
+        super().__init__(
+            seed=seed,
+            n_startup_trials=config.startup_trials,
+            independent_sampler=tpe(config, seed),
+            warn_independent_sampling=False,
+            consider_pruned_trials=True,  # a pruned trial counts with its last report: worse than those that went on
+            with_margin=any(getattr(spread, "step", None) for spread in steady.values()),  # keeps whole numbers from freezing
+        )
+        self._steady = _wide(steady)
+
+    @override
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Space:
+        return self._steady
+
+
+class NsgaII(NSGAIISampler):
+    """NSGA-II that does not repeat a trial: the same values train the same network once more."""
+
+    @override
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Space) -> dict[str, Any]:
+        known = [other.params for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        for _ in range(REDRAWS):
+            child = super().sample_relative(study, trial, search_space)
+            # A knob that mutates is left out and drawn at random afterwards.
+            if child.keys() != search_space.keys() or not any(child.items() <= params.items() for params in known):
+                break
+        return child
+
+
+def _wide(space: Space) -> Space:
+    """Without the knobs that have a single value: Optuna takes that itself."""
+    return {name: spread for name, spread in sorted(space.items()) if not spread.single()}
