@@ -27,7 +27,7 @@ demo: $(READY) ## Make a corpus, tune, train, judge and register a voice: folder
 	@$(BIN)/python -m pipelines.local $(DEMO)/corpus $(DEMO)/out --demo
 
 ##@ Develop
-.PHONY: test lint bench compile picture lock clean
+.PHONY: test lint bench chaos compile picture lock clean
 test: $(READY) ## Run the whole suite
 	@$(BIN)/pytest
 
@@ -39,6 +39,9 @@ lint: $(READY) ## Check style, formatting, types and import rules
 
 bench: $(READY) ## Measure speed and memory against the peers: build/bench.json
 	@$(BIN)/python -m tests.benchmarks
+
+chaos: $(READY) ## Kill a study's workers 100 times, restart its services: build/chaos.json, under 20 minutes
+	@$(BIN)/python -m tests.chaos
 
 compile: $(READY) ## Write pipelines/compiled/training.yaml from the pipeline's source
 	@$(BIN)/python -m pipelines.compile
