@@ -107,7 +107,7 @@ class GaussianProcess(GPSampler):
 
 
 class _AsIfCompleted(optuna.Study):
-    """A study whose pruned trials have a value: the one to which the next worse trial at their last report came."""
+    """A study whose pruned trials have a value, too."""
 
     def __init__(self, study: optuna.Study) -> None:
         super().__init__(study.study_name, study._storage, study.sampler, study.pruner)  # noqa: SLF001  # as Optuna's own views of a study do
@@ -121,16 +121,20 @@ class _AsIfCompleted(optuna.Study):
 
 
 def as_if_completed(pruned: FrozenTrial, completed: Sequence[FrozenTrial]) -> FrozenTrial:
-    """A copy with the value of the completed trial that was the next worse at the last report, and of the worst of all if there is none.
+    """A copy with a value: the worst to which those came that stood better at its last report, and as far behind them as it was then.
 
-    It is no better than any that stood better then: a lucky finish of the next one is no evidence.
+    Without the distance all pruned trials would be equal where little has completed, and the model would see a plain. One that stood better than all
+    that completed gets the value of the best of them at that report, one that cannot be compared the worst of all.
     """
     step = pruned.last_step
     stood = sorted((trial.intermediate_values[step], trial.values[0]) for trial in completed if step in trial.intermediate_values)
-    better = sum(reported < pruned.intermediate_values[step] for reported, _ in stood) if step is not None else 0
-    peers = [final for _, final in stood[: better + 1]] if better < len(stood) else [trial.values[0] for trial in completed]
     judged = copy.copy(pruned)
-    judged.state, judged.values = TrialState.COMPLETE, [max(peers)]
+    judged.state = TrialState.COMPLETE
+    if step is None or not stood:
+        judged.values = [max(trial.values[0] for trial in completed)]
+        return judged
+    better = [(reported, final) for reported, final in stood if reported <= pruned.intermediate_values[step]] or stood[:1]
+    judged.values = [max(final for _, final in better) + max(0.0, pruned.intermediate_values[step] - better[-1][0])]
     return judged
 
 
