@@ -15,13 +15,20 @@ from rich.table import Table
 from tts.storage import write_text
 from tts.threads import wait_patiently
 
-BENCHMARKS = ("features", "decoder", "worker")
+BENCHMARKS = ("features", "decoder", "study_start", "study_rate", "worker")
 RESULTS = Path("build") / "bench.json"
 TARGETS = {
     "feature_rate_vs_librosa": (">=", 2.0),
     "demo_corpus_seconds": ("<=", 20.0),
     "decoder_speedup": (">=", 1.4),
     "decoder_memory_ratio": ("<=", 1.0),
+    "sqlite_fresh_start_alive_of_16": (">=", 16),
+    "postgresql_fresh_start_alive_of_16": (">=", 16),
+    "trials_rate_vs_optuna_postgresql": (">=", 1.0),
+    "trials_rate_vs_optuna_sqlite": (">=", 1.0),
+    "trials_rate_vs_optuna_sqlite_wal": (">=", 1.0),
+    "hyperband_rate_vs_optuna": (">=", 2.0),
+    "hyperband_rate_postgresql": (">=", 5.0),
     "worker_overhead_share": ("<=", 0.02),
     "worker_memory_growth_over_50_trials": ("<=", 5.0),
 }
