@@ -67,6 +67,11 @@ class Halt(StopFlag):
         """What the worker ends with."""
 
     @property
+    def patience(self) -> float:
+        """Seconds for which the last words wait for the database; none where it has been waited for in vain."""
+        return FAREWELL_SECONDS if self.broken is None else 0.0
+
+    @property
     def asked(self) -> bool:
         """Whether the worker was asked to stop: it waits for nothing any more."""
         return bool(self._stop)
@@ -114,19 +119,19 @@ class Attempt:
             with self.tracker.run(f"trial-{self.trial.number}", parent=self.parent, run_id=self._tracked()) as tracked:
                 state = self._train_and_tag(tracked, halt)
         except TrialKilledError as error:
-            self._hand_back(str(error), died=True)
+            self._hand_back(str(error), halt, died=True)
         except (TrialFailedError, UnusableMetricError, UsageError) as error:
             self._finish(TrialState.FAIL, halt, str(error))
             return True
         except PreemptedError as error:
-            self._hand_back(halt.reason or str(error))
+            self._hand_back(halt.reason or str(error), halt)
             if halt.broken:
                 raise halt.broken from error
         except LeaseLostError:
             raise
         except TtsError as error:
             # Whoever takes the trial next may meet the same damaged file; a full disk or a lost service is not the trial's fault.
-            self._hand_back(str(error), died=not isinstance(error, CannotWriteError | ServiceUnavailableError))
+            self._hand_back(str(error), halt, died=not isinstance(error, CannotWriteError | ServiceUnavailableError))
             raise
         else:
             self._finish(state, halt)
@@ -157,7 +162,7 @@ class Attempt:
         try:
             persistently(
                 lambda: self.study.storage.note(self.held.id, self.held.lease, {}),
-                url=self.study.url, seconds=FAREWELL_SECONDS, stop=lambda: halt.asked,
+                url=self.study.url, seconds=halt.patience, stop=lambda: halt.asked,
             )  # fmt: skip
         except ServiceUnavailableError as error:
             logger.warning("trial %d: %s", self.trial.number, error)  # what follows finds out
@@ -212,11 +217,11 @@ class Attempt:
         figure = f": {reason}" if reason else f" with {', '.join(f'{value:.5g}' for value in self.values or ())}"
         logger.info("trial %d %s%s%s", self.trial.number, state.name.lower(), at, figure)
 
-    def _hand_back(self, reason: str, *, died: bool = False) -> None:
+    def _hand_back(self, reason: str, halt: Halt, *, died: bool = False) -> None:
         """A database that is gone is not waited for: the trial is found stale, and whoever takes it goes on from its checkpoint."""
         log = {LOG: tail(self.folder / "trial.log")} if died else {}
         try:
-            hand_back(self.study, self.held, reason, {**self._measured(), **log}, died=died, seconds=FAREWELL_SECONDS)
+            hand_back(self.study, self.held, reason, {**self._measured(), **log}, died=died, seconds=halt.patience)
         except (ServiceUnavailableError, CannotWriteError) as error:
             logger.warning(
                 "trial %d cannot be handed back (%s); another worker takes it up after %g s without a sign of life (%s)",

@@ -25,7 +25,7 @@ from tts.tuning.budget import Budget
 from tts.tuning.failure import LeaseLostError
 from tts.tuning.identity import is_of_this_host
 from tts.tuning.lock import is_locked, study_lock
-from tts.tuning.retry import OUTAGE_SECONDS, persistently
+from tts.tuning.retry import persistently
 from tts.tuning.search import sampler
 from tts.tuning.space import suggest
 from tts.tuning.study import Plan, Study, space_of
@@ -80,10 +80,10 @@ def count(study: Study) -> Counter[TrialState]:
     return Counter(trial.state for trial in trials if IMPORTED not in trial.user_attrs)
 
 
-def hand_back(study: Study, held: Held, reason: str, attributes: Mapping[str, Any], *, died: bool = False, seconds: float = OUTAGE_SECONDS) -> None:
+def hand_back(study: Study, held: Held, reason: str, attributes: Mapping[str, Any], *, died: bool = False, seconds: float | None = None) -> None:
     """Lets a trial wait for a worker that goes on from its checkpoint; `died` counts against `tuning.max_retries`.
 
-    The database is waited for `seconds` at most. Raises LeaseLostError, ServiceUnavailableError.
+    The database is waited for `seconds` at most (as `persistently`). Raises LeaseLostError, ServiceUnavailableError.
     """
     retries = held.plan.config.tuning.max_retries
 

@@ -23,8 +23,10 @@ _LOOK_SECONDS = 0.2
 T = TypeVar("T")
 
 
-def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAGE_SECONDS, stop: Callable[[], object] = lambda: False) -> T:
-    """Calls the operation until it succeeds, at most for `seconds`, with waits that grow to ten seconds at most and differ between workers.
+def persistently(operation: Callable[[], T], *, url: str, seconds: float | None = None, stop: Callable[[], object] = lambda: False) -> T:
+    """Calls the operation until it succeeds, at most for `seconds` (by default OUTAGE_SECONDS).
+
+    Waits grow to ten seconds at most and differ between workers.
 
     Only failures that pass by themselves are retried, so `operation` must be one that may be repeated after it was done without being told so.
     Inside a `study_lock` nothing is retried: what is done under it is repeated as a whole, lock included. Once `stop()` is true, nothing is
@@ -36,6 +38,7 @@ def persistently(operation: Callable[[], T], *, url: str, seconds: float = OUTAG
     """
     if holds(url):
         return operation()
+    seconds = OUTAGE_SECONDS if seconds is None else seconds
     begun = time.monotonic()
 
     def warn(state: RetryCallState) -> None:
