@@ -6,11 +6,11 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.diagnostics.html_page import ReadPage
-from tests.tuning.told import FOUR, tell
+from tests.tuning.told import BEGIN, FOUR, tell
 from tts.diagnostics.page import render
 from tts.tuning.knob_pictures import Scale
 from tts.tuning.records import record
-from tts.tuning.report import LOGS, study_page
+from tts.tuning.report import LOGS, _bars, study_page
 from tts.tuning.results import write_tables
 
 KNOBS = 3
@@ -51,6 +51,30 @@ def test_the_timeline_has_a_row_for_each_worker_and_a_number_on_each_bar(make_st
     assert {"host-0", "host-1"} <= set(texts)
     assert {"1", "2", "3", "4"} <= set(texts)
     assert "seconds since the first trial began" in texts
+
+
+def test_an_interrupted_attempt_covers_no_other_trial(make_study, tmp_path):
+    study = make_study(trials=20)
+    begin = BEGIN.timestamp()
+    tell(study, (TrialState.COMPLETE,), attributes={"spans": [[begin, begin + 50]], "worker": "host-1"})
+    tell(study, (TrialState.PRUNED,), attributes={"spans": [[begin + 5, begin + 9], [begin + 60, begin + 70]], "worker": "host-1"})
+    tell(
+        study,
+        (TrialState.PRUNED,),
+        attributes={"spans": [[begin + 6, begin + 8], [begin + 20, begin + 22], [begin + 80, begin + 90]], "worker": "host-2"},
+    )
+
+    bars, rows = _bars(record(study).own)
+
+    assert rows == ["host-1", "host-2", "interrupted", "interrupted"]
+    assert sorted((bar.trial.number, bar.begin - begin, bar.row) for bar in bars) == [
+        (1, 0, 0),
+        (2, 5, 2),
+        (2, 60, 0),
+        (3, 6, 3),
+        (3, 20, 2),
+        (3, 80, 1),
+    ]
 
 
 @pytest.mark.parametrize(("state", "words"), [(TrialState.FAIL, "No trial completed"), (TrialState.PRUNED, "No trial completed")])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.collections import PatchCollection
@@ -54,42 +55,59 @@ def _knobs(results: StudyRecord) -> Section:
     return Section("knobs", "Knobs", blocks=tuple(blocks))
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """An attempt in the timeline, in seconds since 1970."""
+
+    trial: TrialRecord
+    begin: float
+    end: float
+    row: int
+
+
 def _timeline(results: StudyRecord) -> Section:
-    spans = [(trial, span) for trial in results.own for span in _spans(trial)]
-    if not spans:
+    bars, rows = _bars(results.own)
+    if not bars:
         return Section("timeline", "Timeline", absent="No trial has begun.")
-    zero, latest = min(begin for _, (begin, _) in spans), max(end for _, (_, end) in spans)
+    zero, latest = min(bar.begin for bar in bars), max(bar.end for bar in bars)
     unit, seconds = next((name, size) for least, name, size in _UNITS if latest - zero >= least)
-    workers = list(dict.fromkeys(trial.by or "unknown" for trial, _ in sorted(spans, key=lambda pair: pair[1])))
-    height = min(9.0, 1.2 + 0.26 * max(3, len(workers)))
-    with sketch((WHOLE[0], height), "When each trial ran, and on which worker") as picture:
+    with sketch((WHOLE[0], min(9.0, 1.2 + 0.26 * max(3, len(rows)))), "When each trial ran, and on which worker") as picture:
         axes = picture.axes(f"{unit} since the first trial began", "worker")
         for state, colour in STATES.items():
-            bars = [
-                Rectangle(((begin - zero) / seconds, workers.index(trial.by or "unknown") - 0.36), (end - begin) / seconds, 0.72)
-                for trial, (begin, end) in spans
-                if trial.state == state
-            ]
-            axes.add_collection(PatchCollection(bars, facecolor=colour, edgecolor=INK, linewidth=0.3))
-        if len(spans) <= NUMBERED:
-            for trial, (begin, end) in spans:
-                if (end - begin) > (latest - zero) / 60:
-                    place = ((begin + end) / 2 - zero) / seconds
-                    ink = "white" if trial.state in ("complete", "fail") else "black"
-                    row = workers.index(trial.by or "unknown")
-                    axes.text(place, row, str(trial.number), ha="center", va="center", fontsize=8, color=ink, clip_on=True)
+            drawn = [bar for bar in bars if bar.trial.state == state]
+            shapes = [Rectangle(((bar.begin - zero) / seconds, bar.row - 0.36), (bar.end - bar.begin) / seconds, 0.72) for bar in drawn]
+            axes.add_collection(PatchCollection(shapes, facecolor=colour, edgecolor=INK, linewidth=0.3))
+        for bar in bars if len(bars) <= NUMBERED else ():
+            if bar.end - bar.begin > (latest - zero) / 60:
+                ink = "white" if bar.trial.state in ("complete", "fail") else "black"
+                place = ((bar.begin + bar.end) / 2 - zero) / seconds
+                axes.text(place, bar.row, str(bar.trial.number), ha="center", va="center", fontsize=8, color=ink, clip_on=True)
         axes.set_xlim(0, max(latest - zero, 1e-3) / seconds)
-        axes.set_ylim(len(workers) - 0.4, -0.6)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        if len(workers) <= NAMED:
-            axes.set_yticks(range(len(workers)), workers)
+        if len(rows) <= NAMED:
+            axes.set_yticks(range(len(rows)), rows)
         else:
             axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     caption = (
         "Each attempt at a trial: blue complete, orange pruned, vermilion failed, sky running, grey waiting for another worker. "
-        "A trial that changed hands is in the row of its last worker."
+        "Attempts that were interrupted have rows of their own."
     )
     return Section("timeline", "Timeline", blocks=(Pictures((Picture(picture.svg, caption),)),))
+
+
+def _bars(trials: Sequence[TrialRecord]) -> tuple[list[_Bar], list[str]]:
+    """Every attempt with its row, and what the rows are called. A trial knows its last worker only: earlier attempts lie below the workers."""
+    last = sorted(((spans[-1], trial) for trial in trials if (spans := _spans(trial))), key=lambda pair: (pair[0], pair[1].number))
+    workers = list(dict.fromkeys(trial.by or "unknown" for _, trial in last))
+    bars = [_Bar(trial, *span, workers.index(trial.by or "unknown")) for span, trial in last]
+    free: list[float] = []
+    earlier = [(span, trial) for trial in trials for span in _spans(trial)[:-1]]
+    for span, trial in sorted(earlier, key=lambda pair: (pair[0], pair[1].number)):
+        lane = next((place for place, end in enumerate(free) if end <= span[0]), len(free))
+        free[lane:] = [span[1], *free[lane + 1 :]]
+        bars.append(_Bar(trial, *span, len(workers) + lane))
+    return bars, [*workers, *["interrupted"] * len(free)]
 
 
 def _spans(trial: TrialRecord) -> list[tuple[float, float]]:
