@@ -4,6 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+import tts
 from tts.config.load import override
 from tts.errors import DataError, UsageError
 from tts.tuning.space import default_params, search_space
@@ -110,3 +111,28 @@ def test_a_study_keeps_its_folder_unless_the_database_moved_with_it(make_study, 
 
     assert moved.plan.folder == tmp_path / "moved"
     assert len(moved.trials.trials) == 1
+
+
+def test_trials_of_other_code_are_not_mixed_in(make_study):
+    study = make_study()
+    other = study.plan.model_copy(update={"code": "0123", "version": "9.9"})
+
+    with pytest.raises(UsageError, match=re.escape(f"the code is that of version 9.9 (0123), the study's of {tts.__version__} ({study.plan.code})")):
+        create_study(study.url, "voices", other)
+
+
+def test_a_study_that_others_began_with_another_direction_is_refused(base, tmp_path):
+    url = storage_url(tmp_path, None)
+    create_tables(url)
+    optuna.create_study(storage=open_storage(url), study_name="voices", direction="maximize")
+
+    with pytest.raises(UsageError, match="exists with the directions maximize, this one needs minimize"):
+        create_study(url, "voices", Plan.of(base, "0123", tmp_path))
+
+
+def test_a_study_that_was_deleted_is_told_so(make_study):
+    study = make_study()
+    study.storage.delete_study(study.id)
+
+    with pytest.raises(DataError, match="study 'voices' was deleted from"):
+        _ = study.plan

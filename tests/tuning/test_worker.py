@@ -177,6 +177,18 @@ def test_a_worker_with_other_features_is_refused(make_study, features, tmp_path)
         work(other, storage=study.url, name="voices", stop=StopFlag())
 
 
+def test_a_worker_with_other_code_or_without_the_studys_folder_is_refused(make_study, features):
+    study = make_study()
+    plan = study.plan
+    study.trials.set_user_attr("plan", plan.model_copy(update={"code": "0123"}).model_dump(mode="json"))
+    with pytest.raises(UsageError, match=re.escape("was made by the code of version 0.1.0 (0123), this is version 0.1.0")):
+        work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    study.trials.set_user_attr("plan", plan.model_copy(update={"folder": plan.folder / "elsewhere"}).model_dump(mode="json"))
+    with pytest.raises(DataError, match="its workers need that folder, under the same path"):
+        work(features, storage=study.url, name="voices", stop=StopFlag())
+
+
 def test_broken_surroundings_end_the_worker_and_leave_the_trial_to_the_next(make_study, features):
     study = make_study(trials=1)
     checkpoints = study.plan.folder / "trials" / "0" / "checkpoints"
