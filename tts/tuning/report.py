@@ -99,15 +99,16 @@ def _timeline(results: StudyRecord) -> Section:
 def _bars(trials: Sequence[TrialRecord]) -> tuple[list[_Bar], list[str]]:
     """Every attempt with its row, and what the rows are called. A trial knows its last worker only: earlier attempts lie below the workers."""
     last = sorted(((spans[-1], trial) for trial in trials if (spans := _spans(trial))), key=lambda pair: (pair[0], pair[1].number))
-    workers = list(dict.fromkeys(trial.by or "unknown" for _, trial in last))
-    bars = [_Bar(trial, *span, workers.index(trial.by or "unknown")) for span, trial in last]
+    workers = {trial.worker: trial.by or "unknown" for _, trial in last}
+    rows = {worker: row for row, worker in enumerate(workers)}
+    bars = [_Bar(trial, *span, rows[trial.worker]) for span, trial in last]
     free: list[float] = []
     earlier = [(span, trial) for trial in trials for span in _spans(trial)[:-1]]
     for span, trial in sorted(earlier, key=lambda pair: (pair[0], pair[1].number)):
         lane = next((place for place, end in enumerate(free) if end <= span[0]), len(free))
         free[lane:] = [span[1], *free[lane + 1 :]]
         bars.append(_Bar(trial, *span, len(workers) + lane))
-    return bars, [*workers, *["interrupted"] * len(free)]
+    return bars, [*workers.values(), *["interrupted"] * len(free)]
 
 
 def _spans(trial: TrialRecord) -> list[tuple[float, float]]:
