@@ -2,8 +2,10 @@
 
 import contextlib
 import math
+import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from tests.mlflow_server import free_port
@@ -18,6 +20,21 @@ class Relay:
         self._listener: socket.socket | None = None
         self._open: list[socket.socket] = []
         self._answers = math.inf
+        self._held: bytes | None = None
+        self.late: list[bytes] = []
+        """Requests that were held back."""
+
+    def hold(self, text: bytes) -> None:
+        """From now on requests with this text wait, like in the queue of a slow server, until `release`."""
+        self._held = text
+
+    def release(self) -> None:
+        """Hands the held requests to the server; nobody waits for the answers any more."""
+        self._held = None
+        for request in self.late:
+            with socket.create_connection(("127.0.0.1", self._target)) as far:
+                far.sendall(request)
+                far.recv(65536)
 
     def up(self) -> None:
         """From now on connections are passed on."""
@@ -51,10 +68,22 @@ class Relay:
             except OSError:
                 return
             self._open += [near, far]
-            threading.Thread(target=_pass, args=(near, far, lambda: True), daemon=True).start()
+            threading.Thread(target=_pass, args=(near, far, self._may_ask), daemon=True).start()
             threading.Thread(target=_pass, args=(far, near, self._may_answer), daemon=True).start()
 
-    def _may_answer(self) -> bool:
+    def _may_ask(self, data: bytes, source: socket.socket) -> bool:
+        if not self._held or self._held not in data:
+            return True
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1])
+        while len(body) < length:
+            body += source.recv(65536)
+        self.late.append(head + b"\r\n\r\n" + body)
+        while self._held:
+            time.sleep(0.02)
+        return False
+
+    def _may_answer(self, _data: bytes, _source: socket.socket) -> bool:
         self._answers -= 1
         return self._answers >= 0
 
@@ -67,9 +96,9 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _pass(source: socket.socket, sink: socket.socket, may: Callable[[], bool]) -> None:
+def _pass(source: socket.socket, sink: socket.socket, may: Callable[[bytes, socket.socket], bool]) -> None:
     with contextlib.suppress(OSError):
-        while (data := source.recv(65536)) and may():
+        while (data := source.recv(65536)) and may(data, source):
             sink.sendall(data)
     for end in (source, sink):
         with contextlib.suppress(OSError):

@@ -216,6 +216,27 @@ def test_answers_that_are_lost_on_their_way_lose_and_repeat_nothing(relay, seen,
     assert {run.info.status for run in found} == {"FINISHED"}
 
 
+def test_a_run_that_a_slow_server_makes_twice_is_one_in_the_end(relay, seen, tmp_path, monkeypatch):
+    """It carries out the first call only after we have given it up and made another."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    relay.up()
+    relay.hold(b"runs/create")
+    with open_tracker(config(relay.uri), tmp_path) as tracker:
+        with tracker.run("train") as run:
+            run.metrics({"loss": 1.0}, 1)
+            wait(lambda: relay.late)
+            relay.up()  # cut off: the call is made again
+            held = relay.late.pop()
+            relay.hold(b"")
+            wait(lambda: tracker.undelivered == 0)
+            relay.late.append(held)
+            relay.release()
+            assert len([found for found in seen.all() if found.data.tags["tts.key"] == run.id]) == 2
+        wait(lambda: tracker.undelivered == 0)
+    assert seen.run(run.id).info.status == "FINISHED"
+    assert seen.history(run.id, "loss") == [(1, 1.0)]
+
+
 def test_a_killed_recorder_loses_nothing_and_its_run_goes_on(mlflow_server, seen, tmp_path):
     with open_tracker(config(mlflow_server.uri), tmp_path) as tracker, tracker.run("study") as study:
         said = 0

@@ -17,7 +17,7 @@ NOTE = "tracking.json"
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # read when MLflow is imported
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the thread that delivers waits by itself, and longer
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; a loaded server takes some
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds; a loaded server takes some, and only the thread waits for it
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for what a command made
 }
 """Of MLflow's client, through the environment, because it offers no other way; what the environment says already stays."""

@@ -80,6 +80,8 @@ class Delivery:
             if (start or not state.run) and not self._begin(spool, state, start or Start(spool.key, 0, "", ""), heard):
                 return False
             self._take(spool, state.run, part)
+            if state.doubtful and isinstance(part.content, End):
+                self.store.remove_doubles(spool.key, state.run, state.experiment)
             state.offset = part.end
             spool.keep(state)
             if isinstance(part.content, Artefact):
@@ -98,11 +100,18 @@ class Delivery:
                     return False
             elif start.inherited and start.inherited == self.store.parent:
                 parent = (self.store.parent, self.store.experiment)
-            known = self.store.create(spool.key, start.name, start.milliseconds, parent)
+            known = self._create(spool, state, start, parent)
         else:
             self._heeding(spool.key, known[0], lambda: self.store.resume(known[0]))
         state.run, state.experiment = known
         return True
+
+    def _create(self, spool: Spool, state: State, start: Start, parent: tuple[str, str] | None) -> tuple[str, str]:
+        again, state.doubtful = state.doubtful, True
+        spool.keep(state)
+        known = self.store.create(spool.key, start.name, start.milliseconds, parent)
+        state.doubtful = again
+        return known
 
     def _parent(self, key: str, heard: Heard) -> tuple[str, str] | None:
         known = self._identify(key)

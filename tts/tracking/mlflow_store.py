@@ -63,10 +63,16 @@ class MlflowStore:
         return self._ask(lambda: getattr(self._client, call)(*arguments, **named))
 
     def find(self, key: str) -> tuple[str, str] | None:
-        """Ids of the run with our key, and of its experiment. Of several, which an answer lost on its way may leave, the first."""
+        """Ids of the run with our key, and of its experiment."""
         experiments = list({self.experiment: None, self._own: None})
-        found = self.ask("search_runs", experiments, f"tags.`{KEY}` = '{key}'", max_results=1, order_by=["attributes.start_time ASC"])
+        found = self.ask("search_runs", experiments, f"tags.`{KEY}` = '{key}'", max_results=1)
         return (found[0].info.run_id, found[0].info.experiment_id) if found else None
+
+    def remove_doubles(self, key: str, run: str, experiment: str) -> None:
+        """Bins the other runs with our key: made by calls that a slow server carried out after we had given them up, they are empty."""
+        for found in self.ask("search_runs", [experiment], f"tags.`{KEY}` = '{key}'"):
+            if found.info.run_id != run:
+                self.ask("delete_run", found.info.run_id)
 
     def create(self, key: str, name: str, milliseconds: int, parent: tuple[str, str] | None) -> tuple[str, str]:
         """Creates a run, below `parent` (run, experiment) if there is one. Returns its id and its experiment's."""

@@ -41,6 +41,8 @@ class State:
     experiment: str = ""
     offset: int = 0
     """Bytes of the file that the store has."""
+    doubtful: bool = False
+    """A call that creates the run was made and its outcome is not known: a slow server may make a second run of it, late."""
 
 
 @dataclass(frozen=True)
