@@ -33,9 +33,9 @@ def study(make_study):
     return study
 
 
-def text_of(now: Snapshot, *, width: int = 150, rows: int = 10, events: tuple[str, ...] = ()) -> str:
+def text_of(now: Snapshot, *, width: int = 150, height: int = 40, events: tuple[str, ...] = ()) -> str:
     console = Console(record=True, width=width, file=io.StringIO())
-    console.print(drawing(now, seconds=75, events=events, rows=rows))
+    console.print(drawing(now, seconds=75, events=events, height=height))
     return console.export_text()
 
 
@@ -54,12 +54,18 @@ def test_the_view_says_what_the_study_holds(study):
     assert "1 min 15 s, about 1 min 04 s left" in text, "16 trials of 8 s, two at a time"
 
 
-def test_it_fits_a_small_terminal(study):
-    text = text_of(snapshot(study, workers=2), width=80, rows=1)
+@pytest.mark.parametrize("height", [18, 24, 40])
+def test_it_fits_the_terminal(study, height):
+    tell(study, (R,) * 20)
+    events = tuple(f"12:00:00  event {number}" for number in range(6))
+    text = text_of(snapshot(study, workers=2), width=80, height=height, events=events)
 
     assert all(len(line) <= 80 for line in text.splitlines())
-    assert "1 more" in text
-    assert len(text.splitlines()) <= 16
+    assert len(text.splitlines()) < height, "the cursor needs a line"
+    shown = len(re.findall(r"6/6", text))
+    assert f"{22 - shown} more" in text
+    assert "event 5" in text, "the last one"
+    assert "left ─" in text
 
 
 def test_a_password_is_not_shown(study, make_study, postgres_url):

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 EVENTS = 6
 """Last events that the view shows."""
-LINES_AROUND = 16
-"""Of the view, beside the rows of running trials."""
+LINES_AROUND = 11
+"""Of the view, beside budgets, running trials and events; one of them is the cursor's."""
 COLOURS = {"complete": "green", "pruned": "yellow", "fail": "red", "running": "cyan", "waiting": "magenta", "imported": "blue"}
 
 
@@ -87,8 +87,8 @@ class LiveView:
         clock = time.strftime("%H:%M:%S")
         self._events.extend(f"{clock}  {event.text}" for event in happened(self._before, now))
         self._before = now
-        rows = max(2, self._screen.console.height - LINES_AROUND)
-        self._screen.update(drawing(now, seconds=time.monotonic() - self._begun, events=list(self._events), rows=rows), refresh=True)
+        height = self._screen.console.height
+        self._screen.update(drawing(now, seconds=time.monotonic() - self._begun, events=list(self._events), height=height), refresh=True)
 
 
 class LogView:
@@ -127,9 +127,12 @@ class _Plain:
         self._done = now.study.finished
 
 
-def drawing(now: Snapshot, *, seconds: float, events: Sequence[str], rows: int) -> RenderableType:
-    """The view: `seconds` since it began, the last events, and at most `rows` running trials."""
+def drawing(now: Snapshot, *, seconds: float, events: Sequence[str], height: int) -> RenderableType:
+    """The view, `seconds` after it began, on a terminal of `height` lines: running trials have the room that events leave them, at least half."""
     study = now.study
+    room = max(2, height - LINES_AROUND - len(study.budgets))
+    events = events[len(events) - min(len(events), room - min(len(now.running), (room + 1) // 2)) :]
+    rows = max(1, room - len(events))
     where = Text(study.storage, style="dim", no_wrap=True, overflow="ellipsis")
     parts: list[RenderableType] = [where, _limits(now), Text(""), _states(now), _best(now)]
     if now.running:
