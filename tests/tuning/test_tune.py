@@ -8,6 +8,7 @@ import sys
 
 import psutil
 import pytest
+import soundfile
 import yaml
 
 from tts.config.load import flatten, override, read_config, to_json
@@ -17,7 +18,7 @@ from tts.tracking import NoTracker, open_tracker
 from tts.training.preemption import StopFlag
 from tts.tuning.launch import Ended, Workers
 from tts.tuning.storage import storage_url
-from tts.tuning.study import open_study
+from tts.tuning.study import create_study, open_study
 from tts.tuning.tune import tune
 from tts.tuning.worker import work
 
@@ -30,7 +31,7 @@ from tts.progress import Silent
 from tts.tracking import NoTracker
 from tts.training.preemption import listen
 from tts.tuning.storage import storage_url
-from tts.tuning.study import open_study
+from tts.tuning.study import create_study, open_study
 from tts.tuning.tune import tune
 
 features, folder, config = map(Path, sys.argv[1:])
@@ -184,6 +185,36 @@ def test_a_study_that_goes_on_continues_its_run_but_not_one_of_another_store(fea
 
 
 @pytest.mark.slow
+def test_a_second_worker_joins_a_study_on_a_server_and_both_end_with_it(features, base, tmp_path, until, postgres):
+    url, folder, config = postgres.database(), tmp_path / "study", tmp_path / "config.json"
+    config.write_text(to_json(budget(base, 2, pruner="none")))
+    environment = {**os.environ, "TTS_STORAGE": url}
+
+    def start(*arguments):
+        line = [sys.executable, "-m", "tts.cli", *map(str, arguments)]
+        return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    tuning = start("tune", features, folder, "--study", "voices", "--config", config, "--workers", "1", "--trials", "9999")
+    until((folder / "tracking.json").exists)
+    joined = start("worker", features, "--study", "voices")
+    study = open_study(url, "voices")
+    until(lambda: len({trial.user_attrs["worker"] for trial in study.trials.trials if trial.state.name == "COMPLETE"}) == 2)
+    plan = study.plan
+    last = len(study.trials.trials) + 2
+    create_study(url, "voices", plan.model_copy(update={"config": budget(plan.config, last)}))  # as another `tts tune` would
+    second, second_errors = joined.communicate()
+    first, first_errors = tuning.communicate()
+
+    assert (tuning.returncode, joined.returncode) == (0, 0), first_errors + second_errors
+    assert f"ended: all {last} trials (tuning.trials) are finished" in first
+    assert re.search(rf"finished \d+ trials of study voices; it is at its end: all {last} trials \(tuning.trials\) are finished", second)
+    assert [trial.state.name for trial in study.trials.trials] == ["COMPLETE"] * last
+    assert not (folder / "study.db").exists()
+    files = "".join(path.read_text() for path in folder.rglob("*") if path.suffix in (".json", ".log"))
+    assert "s3cret" not in first + second + first_errors + second_errors + files
+
+
+@pytest.mark.slow
 def test_nothing_is_lost_by_ctrl_c_by_a_killed_tune_or_by_a_killed_worker(features, base, tmp_path, until):
     folder, config = tmp_path / "study", tmp_path / "config.json"
 
@@ -236,3 +267,27 @@ def test_nothing_is_lost_by_ctrl_c_by_a_killed_tune_or_by_a_killed_worker(featur
     for trial in finished:
         lines = [json.loads(line) for line in (folder / "trials" / str(trial.number) / "metrics.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 13))
+
+
+def test_the_best_trial_is_heard(features, base, tmp_path):
+    config = budget(override(base, {"tracking.backend": "jsonl"}), 2)
+    folder = tmp_path / "study"
+    with open_tracker(config.tracking, folder) as tracker:
+        made = tune(features, folder, config, storage=None, name="voices", tracker=tracker, progress=Silent(), launcher=InThisProcess())
+
+    lines = [json.loads(line) for line in (folder / "tracking.jsonl").read_text().splitlines()]
+    of_best = {line["run"] for line in lines if line["kind"] == "start" and line["name"] == f"trial-{made.best}"}
+    assert [line["folder"] for line in lines if line["kind"] == "artefact" and line["run"] in of_best] == ["best"]
+    assert soundfile.info(folder / "best" / "speech.wav").samplerate == base.audio.sample_rate
+    assert (folder / "best" / "alignment.svg").read_text().startswith("<svg")
+
+
+def test_a_study_whose_hours_are_over_ends_well_and_says_so(features, base, tmp_path):
+    config = budget(base, 30, steps=40, heartbeat_seconds=0.05, hours=0.5 / 3600, pruner="none")
+    with pytest.raises(UsageError, match=re.escape("its 0.000138889 hours (tuning.hours) are over before a trial completed; give it more")):
+        run(features, tmp_path / "study", config)
+
+    more = run(features, tmp_path / "study", budget(base, 1, steps=40, heartbeat_seconds=0.05, pruner="none"))
+
+    assert more.spent == "all 1 trials (tuning.trials) are finished"
+    assert more.counts == {"complete": 1}

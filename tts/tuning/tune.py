@@ -91,7 +91,7 @@ def tune(
         launcher: Runs the workers; by default processes on this machine.
 
     Raises:
-        UsageError: Knobs, objective, ranges, features or code do not fit, or differ from the existing study's.
+        UsageError: Knobs, objective, ranges, features or code do not fit, or differ from the existing study's; its hours ended before a trial did.
         DataError, CannotWriteError, ServiceUnavailableError: Features, folder or database.
         TrainingDivergedError: No trial completed; the message lists the reasons.
         PreemptedError, KeyboardInterrupt: The flag was set.
@@ -185,6 +185,8 @@ def _write(study: Study, folder: Path) -> StudyRecord:
 
 
 def _summary(results: StudyRecord, folder: Path, *, ran: bool) -> TuneSummary:
+    if results.best is None and results.counts.get("waiting"):
+        raise UsageError(f"study {results.name!r}: {results.spent} before a trial completed; give it more, and its trials go on from their checkpoints")
     if results.best is None:
         reasons = Counter(trial.reason for trial in results.trials if trial.reason)
         listed = "; ".join(f"{number} x {reason}" for reason, number in reasons.most_common(3))
