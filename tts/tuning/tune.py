@@ -186,7 +186,7 @@ def _write(study: Study, folder: Path) -> StudyRecord:
 
 def _summary(results: StudyRecord, folder: Path, *, ran: bool) -> TuneSummary:
     if results.best is None and results.counts.get("waiting"):
-        raise UsageError(f"study {results.name!r}: {results.spent} before a trial completed; give it more, and its trials go on from their checkpoints")
+        raise UsageError(f"study {results.name!r}: {results.spent} before a trial completed; give it more, and its trials go on")
     if results.best is None:
         reasons = Counter(trial.reason for trial in results.trials if trial.reason)
         listed = "; ".join(f"{number} x {reason}" for reason, number in reasons.most_common(3))
