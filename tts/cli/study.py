@@ -144,9 +144,10 @@ def delete(
 
 
 def _find(folder: Path | None, storage: str | None, name: str | None) -> "OpenStudy":
+    from tts.tuning.address import given_storage
     from tts.tuning.upkeep import find
 
-    return find(folder, storage, name)
+    return find(folder, given_storage(storage) if folder is None else storage, name)
 
 
 def _places(command: str, places: tuple[str, ...], storage: str | None) -> tuple[Path | None, Path]:

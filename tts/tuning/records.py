@@ -14,7 +14,8 @@ from tts.config import ObjectiveTerm
 from tts.tuning.attributes import DEATHS, IMPORTED, INTERRUPTIONS, LOG, METRICS, REASON, SECONDS, SPANS, WORKER
 from tts.tuning.budget import Budget
 from tts.tuning.objective import Objective
-from tts.tuning.storage import public, reaching
+from tts.tuning.retry import persistently
+from tts.tuning.storage import public
 from tts.tuning.study import Study
 from tts.tuning.values import chosen, pareto
 
@@ -159,8 +160,7 @@ def record(study: Study, *, importances: bool = True) -> StudyRecord:
     """The study as it stands; without importances it costs milliseconds. Raises ServiceUnavailableError."""
     plan = study.plan
     tuning = plan.config.tuning
-    with reaching(study.url):
-        frozen = study.trials.get_trials(deepcopy=False)
+    frozen = persistently(lambda: study.trials.get_trials(deepcopy=False), url=study.url)
     own = [trial for trial in frozen if IMPORTED not in trial.user_attrs]
     names = list(Objective(tuning.objective).names)
     counts = Counter(trial.state.name.lower() for trial in own)
