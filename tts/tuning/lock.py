@@ -16,6 +16,7 @@ from pathlib import Path
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
 from tts.errors import ServiceUnavailableError
 from tts.tuning.address import canonical, parsed, public, sqlite_file
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 120.0
 """How long a lock is waited for: its holders keep it for less than a second."""
+_LOCK_TIMEOUT = "55P03"
 _engines: dict[tuple[int, str], Engine] = {}
 _held = threading.local()
 
@@ -128,7 +130,12 @@ def _advisory(url: str, what: str, *, joined: bool) -> Iterator[None]:
     key = int.from_bytes(hashlib.blake2b(f"tts {what}".encode(), digest_size=8).digest(), "big", signed=True)
     with _connected(url) as connection, connection.begin():
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS)}s'")
-        connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        try:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT:
+                raise _kept(url, what) from error
+            raise
         if not joined:
             yield
             return
