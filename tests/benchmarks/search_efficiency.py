@@ -1,11 +1,11 @@
 """What the search is for: how many training steps until it has found what 30 full random trials find.
 
 One corpus and one small network; the knobs that a study searches by default, over their own ranges; the default objective on the same held-out clips.
-For each seed three studies of one worker each, through `tts.tuning.tune` like any other:
+For each seed four studies of one worker each, through `tts.tuning.tune` like any other:
 
 - `random`: 30 trials at random, none pruned. What its best trial reached is the target.
-- `search`: the default study: the configuration's own values first, then TPE; Hyperband prunes.
-- `blind`: the same without that first trial's advantage: the configuration's own values are drawn at random, too.
+- `tpe` and `gp`: the default study, and the same with the other sampler: the configuration's own values first; Hyperband prunes.
+- `blind`: the default study without that first trial's advantage: the configuration's own values are drawn at random, too.
 
 Steps are those of all trials, pruned and failed ones included, up to the end of the first trial that reached the target. The figure is their
 share of the steps of the 30 random trials. Studies are kept in build/search_efficiency/: after an interruption the same command goes on.
@@ -47,6 +47,8 @@ FOLDER = Path("build") / "search_efficiency"
 RESULTS = Path("build") / "search_efficiency.json"
 TARGET = 1 / 3
 NAME = "efficiency"
+DEFAULT = TuningConfig().sampler
+OTHER = "gp" if DEFAULT == "tpe" else "tpe"
 
 # The layout of the demo preset in a width at which a trial takes seconds, ten frames a step.
 NETWORK = {
@@ -92,7 +94,7 @@ class Scale:
         return override(demo(), {**NETWORK, **chosen, **budget, "tuning.seed": seed})
 
 
-FULL = Scale(FOLDER / "full", seeds=3, utterances=150, steps=240, reports=10, random_trials=30, search_trials=60)
+FULL = Scale(FOLDER / "full", seeds=3, utterances=150, steps=240, reports=10, random_trials=30, search_trials=40)
 QUICK = Scale(FOLDER / "quick", seeds=1, utterances=40, steps=20, reports=10, random_trials=4, search_trials=8)
 
 
@@ -111,11 +113,16 @@ class Outcome:
 
 def studies(scale: Scale, seed: int) -> dict[str, Config]:
     """The configuration of each study of a seed."""
-    search = scale.config(seed)
-    blind = at_random(scale.config(1000 + seed))
+    search, blind = scale.config(seed), at_random(scale.config(1000 + seed))
     whole = {"tuning.sampler": "random", "tuning.pruner": "none", "tuning.trials": scale.random_trials, "tuning.seed": 2000 + seed}
     random = override(at_random(scale.config(2000 + seed)), whole)
-    return {f"random-{seed}": random, f"search-{seed}": search, f"blind-{seed}": blind}
+    other = override(search, {"tuning.sampler": OTHER})
+    return dict(zip(names(seed).values(), (random, search, other, blind), strict=True))
+
+
+def names(seed: int) -> dict[str, str]:
+    """The folder of each of them."""
+    return {"random": f"random-{seed}", "search": f"{DEFAULT}-{seed}", "other": f"{OTHER}-{seed}", "blind": f"{DEFAULT}-blind-{seed}"}
 
 
 def at_random(config: Config) -> Config:
@@ -150,10 +157,10 @@ def compare(trials: Sequence[tuple[int, float]], target: float, whole: int) -> O
 
 
 def outcomes(scale: Scale, seed: int) -> dict[str, Outcome]:
-    """The three studies of a seed, `random` against itself."""
-    random = history(scale.folder / f"random-{seed}")
+    """The studies of a seed, `random` against itself."""
+    random = history(scale.folder / names(seed)["random"])
     target, whole = min(value for _, value in random), sum(steps for steps, _ in random)
-    return {kind: compare(history(scale.folder / f"{kind}-{seed}"), target, whole) for kind in ("random", "search", "blind")}
+    return {kind: compare(history(scale.folder / name), target, whole) for kind, name in names(seed).items()}
 
 
 def measure(scale: Scale, console: Console, at_once: int) -> list[dict[str, Outcome]]:
@@ -178,7 +185,11 @@ def measure(scale: Scale, console: Console, at_once: int) -> list[dict[str, Outc
 def figures(found: Sequence[dict[str, Outcome]]) -> dict[str, float | None]:
     """Flat, for the JSON file; null where the target was not reached."""
     flat: dict[str, float | None] = {}
-    for kind, key in (("search", "search_steps_vs_random"), ("blind", "search_steps_vs_random_without_baseline")):
+    for kind, key in (
+        ("search", "search_steps_vs_random"),
+        ("other", f"search_steps_vs_random_{OTHER}"),
+        ("blind", "search_steps_vs_random_without_baseline"),
+    ):
         shares = [seed[kind].share for seed in found]
         flat[f"{key}_median"] = _number(median(shares))
         flat |= {f"{key}_seed_{place}": _number(share) for place, share in enumerate(shares)}
@@ -192,18 +203,26 @@ def figures(found: Sequence[dict[str, Outcome]]) -> dict[str, float | None]:
 
 def table(found: Sequence[dict[str, Outcome]]) -> str:
     """Markdown."""
-    head = ["seed", "best of random", "baseline", "best of search", "steps to reach random's best", "the same without the baseline"]
+    head = [
+        "seed",
+        "best of random",
+        "baseline",
+        "best of search",
+        f"{DEFAULT}: steps to random's best",
+        f"{OTHER}",
+        f"{DEFAULT} without the baseline",
+    ]
     rows = [
         [str(place), *(f"{value:.3f}" for value in (seed["random"].best, seed["search"].first, seed["search"].best)), *_shares(seed)]
         for place, seed in enumerate(found)
     ]
-    middle = [_share(median(seed[kind].share for seed in found)) for kind in ("search", "blind")]
+    middle = [_share(median(seed[kind].share for seed in found)) for kind in ("search", "other", "blind")]
     lines = [head, ["--:"] * len(head), *rows, ["median", "", "", "", *middle]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _shares(seed: dict[str, Outcome]) -> list[str]:
-    return [f"{_share(seed[kind].share)} of {seed['random'].steps:,}" for kind in ("search", "blind")]
+    return [f"{_share(seed[kind].share)} of {seed['random'].steps:,}" for kind in ("search", "other", "blind")]
 
 
 def _share(share: float) -> str:

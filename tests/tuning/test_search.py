@@ -55,7 +55,7 @@ def run(config, study, trials):
 
 def quick(**knobs):
     """A model from the fifth trial on; the Gaussian process takes a while for each draw."""
-    return TuningConfig(**{"startup_trials": 6 if knobs["sampler"] == "gp" else 4, "pruner": "none", **knobs})
+    return TuningConfig(**{"startup_trials": 7 if knobs["sampler"] == "gp" else 4, "pruner": "none", **knobs})
 
 
 @pytest.mark.parametrize("conditions", [(), (ONLY_L1,)], ids=["plain", "conditional"])
@@ -100,7 +100,7 @@ def test_workers_that_draw_at_the_same_time_draw_different_values(name):
     assert len({str(params) for params in drawn + [trial.params for trial in study.trials[:8]]}) == 14
 
 
-@pytest.mark.parametrize(("name", "trials"), [("tpe", 40), ("cmaes", 40), ("gp", 18), ("nsgaii", 40)])
+@pytest.mark.parametrize(("name", "trials"), [("tpe", 40), ("cmaes", 40), ("gp", 16), ("nsgaii", 40)])
 def test_what_finished_trials_taught_is_used(name, trials):
     """The last quarter of a study is better than values at random."""
     config = quick(sampler=name, startup_trials=8)
