@@ -24,9 +24,9 @@ UNION ALL SELECT 1, t.trial_id, t.param_id, t.param_name, t.distribution_json, t
 FROM chosen JOIN trial_params t ON t.trial_id = chosen.trial_id
 UNION ALL SELECT 2, t.trial_id, t.objective, CAST(t.value_type AS CHAR(8)), NULL, t.value, NULL, NULL
 FROM chosen JOIN trial_values t ON t.trial_id = chosen.trial_id
-UNION ALL SELECT 3, t.trial_id, 0, t.key, t.value_json, NULL, NULL, NULL
+UNION ALL SELECT 3, t.trial_id, t.trial_user_attribute_id, t.key, t.value_json, NULL, NULL, NULL
 FROM chosen JOIN trial_user_attributes t ON t.trial_id = chosen.trial_id
-UNION ALL SELECT 4, t.trial_id, 0, t.key, t.value_json, NULL, NULL, NULL
+UNION ALL SELECT 4, t.trial_id, t.trial_system_attribute_id, t.key, t.value_json, NULL, NULL, NULL
 FROM chosen JOIN trial_system_attributes t ON t.trial_id = chosen.trial_id
 UNION ALL SELECT 5, t.trial_id, t.step, CAST(t.intermediate_value_type AS CHAR(8)), NULL, t.intermediate_value, NULL, NULL
 FROM chosen JOIN trial_intermediate_values t ON t.trial_id = chosen.trial_id
@@ -79,8 +79,8 @@ def _trial(trial_id: int, kinds: list[list[Sequence[Any]]]) -> FrozenTrial:
         datetime_complete=_local(ended),
         params={name: distribution.to_external_repr(value) for name, distribution, value in params},
         distributions={name: distribution for name, distribution, _ in params},
-        user_attrs={row[3]: json.loads(row[4]) for row in kinds[_USER]},
-        system_attrs={row[3]: json.loads(row[4]) for row in kinds[_SYSTEM]},
+        user_attrs={row[3]: json.loads(row[4]) for row in sorted(kinds[_USER], key=_order)},
+        system_attrs={row[3]: json.loads(row[4]) for row in sorted(kinds[_SYSTEM], key=_order)},
         intermediate_values={row[2]: _value(row[3].strip(), row[5]) for row in sorted(kinds[_REPORT], key=_order)},
         trial_id=trial_id,
     )
