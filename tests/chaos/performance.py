@@ -1,5 +1,6 @@
 """The performance: a study, its workers, kills at random moments, services that come and go. What became of it is for judgement.py."""
 
+import math
 import random
 import time
 from collections import Counter
@@ -88,20 +89,21 @@ class _Fate:
     def __init__(self, cast: Cast, outcome: Outcome, kills: int, seed: int) -> None:
         self._cast, self._outcome, self._kills = cast, outcome, kills
         self._random = random.Random(seed)
-        self._due = time.monotonic() + self._random.expovariate(1 / PAUSE_SECONDS)
+        self._looked = time.monotonic()
 
     def strike(self, share: float) -> None:
-        """If it is time; `share` of the trials are finished."""
+        """Perhaps; `share` of the trials are finished. Whoever looks often sees a Poisson process, whose rate follows the trials."""
+        now, before = time.monotonic(), self._looked
+        self._looked = now
         done = self._outcome.kills.total()
-        if done >= self._kills or time.monotonic() < self._due:
+        pause = max(LEAST_SECONDS, PAUSE_SECONDS * 2 ** (HURRY * (done / self._kills - share)))
+        if done >= self._kills or self._random.random() > 1 - math.exp((before - now) / pause):
             return
         victims = self._cast.victims()
         (role,) = self._random.choices(list(ROLES), list(ROLES.values()))
         role = role if victims[role] else "worker"
         if victims[role] and _killed(self._random.choice(victims[role])):
             self._outcome.kills[role] += 1
-        ahead = done / self._kills - share
-        self._due = time.monotonic() + self._random.expovariate(1 / max(LEAST_SECONDS, PAUSE_SECONDS * 2 ** (HURRY * ahead)))
 
 
 def _killed(victim: psutil.Process) -> bool:

@@ -1,6 +1,7 @@
 """The next trial's process is there before the last one is gone."""
 
 import multiprocessing
+from multiprocessing import forkserver
 
 import psutil
 import pytest
@@ -11,7 +12,7 @@ from tts.training.metrics_log import WALL_CLOCK_FIELDS, read_metrics
 from tts.training.preemption import StopFlag
 from tts.tuning import spare
 from tts.tuning.processes import TrialProcess
-from tts.tuning.trial import TrialProcesses, Work, load_trial_server, run_trial
+from tts.tuning.trial import TrialKilledError, TrialProcesses, Work, load_trial_server, run_trial
 
 
 @pytest.fixture
@@ -140,3 +141,21 @@ def test_a_spare_that_gave_up_is_replaced(work, processes, tmp_path):
     assert taken is not gave_up
     assert isinstance(taken, TrialProcess)
     taken.end()
+
+
+def test_a_server_that_was_killed_is_replaced(work, processes, until):
+    """Between two trials, and while one is at work: that one was killed with it, as far as its worker can tell."""
+    train(work("first"), processes)
+    processes.discard()
+    server = psutil.Process(forkserver._forkserver._forkserver_pid)
+    server.kill()
+
+    train(work("second"), processes)
+
+    def judge(_step, _metrics):
+        psutil.Process(forkserver._forkserver._forkserver_pid).kill()
+        return False
+
+    with pytest.raises(TrialKilledError, match="that trials are forked from was killed"):
+        run_trial(work("third"), judge, StopFlag(), processes=processes)
+    train(work("third"), processes)

@@ -7,12 +7,15 @@ instead of the 5 s and more that loading takes (two cores, 2026). CUDA is first 
 import json
 import logging
 import multiprocessing
+import time
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from tts.errors import ServiceUnavailableError
 from tts.tuning.lifeline import Lifeline
 
 logger = logging.getLogger(__name__)
@@ -21,6 +24,9 @@ END_SECONDS = 60
 """For a process to be gone after its last message, before it is killed."""
 READY_SECONDS = 60
 """For a spare to have everything loaded once a trial waits for it."""
+
+STARTS, START_SECONDS = 5, 0.1
+"""Tries to start a process, and the first pause between two of them."""
 
 # torch's optimisers load torch._dynamo when the first one is made: seconds in every trial.
 _LOADED = ["tts.tuning.child", "torch._dynamo"]
@@ -45,16 +51,14 @@ class TrialProcess:
     """One process; it ends when this object is ended, or with this process, or without a sign of life of it."""
 
     def __init__(self, needs: Needs, *, spare: bool) -> None:
-        """Starts it. A spare loads what it needs and says so; the others wait for their trial and load then. Raises OSError."""
+        """Starts it. A spare loads what it needs and says so; the others wait for their trial and load then. Raises ServiceUnavailableError."""
         self.needs = needs
-        context = multiprocessing.get_context("forkserver")
-        self.control, control = context.Pipe()
+        self.control, control = multiprocessing.get_context("forkserver").Pipe()
         self._lifeline = Lifeline(needs.stale_seconds)
         loaded = {"features": str(needs.features), "device": needs.device} if spare else None
         task = json.dumps({"stale_seconds": needs.stale_seconds, "load": loaded})
-        self._process = context.Process(target=_main, args=(control, self._lifeline.theirs, task), name="trial")
         try:
-            self._process.start()
+            self._process = _start(control, self._lifeline.theirs, task)
         except BaseException:
             self.control.close()
             self._lifeline.close()
@@ -126,7 +130,7 @@ class TrialProcesses:
         self.discard()
 
     def take(self, needs: Needs) -> TrialProcess:
-        """The spare, if there is one that fits and lives, else a new process. The caller ends it. Raises OSError."""
+        """The spare, if there is one that fits and lives, else a new process. The caller ends it. Raises ServiceUnavailableError."""
         spare, self._spare = self._spare, None
         if spare is not None:
             if spare.needs == needs and _is_ready(spare):
@@ -140,14 +144,29 @@ class TrialProcesses:
             return
         try:
             self._spare = TrialProcess(needs, spare=True)
-        except OSError as error:
-            logger.warning("the next trial's process cannot be started yet (%s)", error)
+        except ServiceUnavailableError as error:
+            logger.warning("%s; it is tried again when this trial has ended", error)
 
     def discard(self) -> None:
         """Ends the spare."""
         if self._spare is not None:
             self._spare.end()
             self._spare = None
+
+
+def _start(control: Connection, lifeline: Connection, task: str) -> ForkServerProcess:
+    """A process from the server; a server that died, which shows only here, is replaced."""
+    for attempt in range(STARTS):
+        process = multiprocessing.get_context("forkserver").Process(target=_main, args=(control, lifeline, task), name="trial")
+        try:
+            process.start()
+        except (EOFError, OSError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            logger.info("a trial's process did not start (%s)", reason)
+            time.sleep(2**attempt * START_SECONDS)  # until the kernel has told that the server is gone
+        else:
+            return process
+    raise ServiceUnavailableError(f"a trial's process cannot be started ({reason}); see whether this machine has memory and processes left")
 
 
 def _is_ready(spare: TrialProcess) -> bool:
