@@ -35,7 +35,7 @@ from tts.tuning.queue import take
 from tts.tuning.search import pruner, sampler
 from tts.tuning.study import Plan, create_study, open_study, space_of
 
-WORKERS, REPORTS, ROUNDS = 8, 10, 3
+WORKERS, REPORTS, ROUNDS = 8, 10, 2
 KNOBS = (
     "optimiser.learning_rate", "optimiser.clip_norm", "losses.gate_weight", "guided_attention.weight", "guided_attention.sigma",
     "model.encoder_dropout",
