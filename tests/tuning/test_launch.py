@@ -42,3 +42,19 @@ def test_a_folder_that_cannot_hold_logs_is_named(tmp_path):
 def test_how_a_worker_ended_is_one_line():
     assert str(Ended("worker 1", -9, "")) == "worker 1 was killed by SIGKILL"
     assert str(Ended("worker 1", 65, "first\nlast")) == "worker 1 ended with exit code 65: last"
+
+
+def test_a_killed_worker_is_started_again_and_no_more_often_than_allowed(tmp_path, until):
+    launcher = LocalLauncher(tmp_path / "workers", restarts=1)
+    launcher.start(Task(tmp_path, f"sqlite:///{tmp_path}/study.db", "voices"), 1)
+
+    def kill():
+        (worker,) = [child for child in psutil.Process().children() if "tts.tuning" in child.cmdline()]
+        worker.kill()
+        until(lambda: worker.status() == psutil.STATUS_ZOMBIE)
+
+    kill()
+    assert launcher.poll() == Workers(1, ())
+    kill()
+    assert [str(ended) for ended in launcher.poll().ended] == ["worker 0 was killed by SIGKILL"]
+    launcher.stop()

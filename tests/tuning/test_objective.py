@@ -57,9 +57,9 @@ def test_a_metric_that_is_not_finite_gives_no_value_in_any_objective(metric, bad
 
 
 def test_a_missing_metric_gives_no_value():
-    with pytest.raises(UnusableMetricError, match="^metric attention_diagonality is missing at step 40$"):
+    with pytest.raises(UnusableMetricError, match=r"^metric attention_diagonality is missing at step 40$"):
         Objective(TERMS).values({"mel_loss": 0.1}, 40)
-    with pytest.raises(UnusableMetricError, match="^metric attention_diagonality is missing$"):
+    with pytest.raises(UnusableMetricError, match=r"^metric attention_diagonality is missing$"):
         Objective(TERMS).values({"mel_loss": 0.1})
 
 

@@ -10,6 +10,7 @@ from tts.errors import DataError, UsageError
 from tts.tuning.space import default_params, search_space
 from tts.tuning.storage import create_tables, open_storage, storage_url
 from tts.tuning.study import Plan, create_study, open_study
+from tts.tuning.upkeep import extend
 
 
 def test_a_new_study_waits_with_the_configurations_own_values(make_study, base):
@@ -136,3 +137,15 @@ def test_a_study_that_was_deleted_is_told_so(make_study):
 
     with pytest.raises(DataError, match="study 'voices' was deleted from"):
         _ = study.plan
+
+
+def test_what_was_extended_holds_until_the_configuration_says_something_new(make_study):
+    study = make_study(trials=3)
+    extend(study, {"trials": 10})
+    extend(study, {"trials": 12, "hours": 2.0})
+
+    tuning = make_study(trials=3).plan.config.tuning
+    assert (tuning.trials, tuning.hours) == (12, 2.0)
+    tuning = make_study(trials=5).plan.config.tuning
+    assert (tuning.trials, tuning.hours) == (5, 2.0)
+    assert make_study(trials=3).plan.config.tuning.trials == 3

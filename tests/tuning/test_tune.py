@@ -16,6 +16,7 @@ from tts.errors import DataError, TrainingDivergedError, UsageError
 from tts.progress import Silent
 from tts.tracking import NoTracker, open_tracker
 from tts.training.preemption import StopFlag
+from tts.tuning.archive import export_study
 from tts.tuning.launch import Ended, Workers
 from tts.tuning.storage import storage_url
 from tts.tuning.study import create_study, open_study
@@ -107,6 +108,13 @@ def test_a_study_leaves_its_results_says_when_it_is_done_and_can_be_extended(fea
     assert study["best"]["number"] == extended.best
     assert [trial["number"] for trial in study["trials"]] == [0, 1, 2]
     assert len((folder / "trials.csv").read_text().splitlines()) == 4
+
+    export_study(open_study(storage_url(folder, None), "voices"), tmp_path / "voices.json")
+    warm = run(features, tmp_path / "warm", budget(base, 1), warm_start=tmp_path / "voices.json")
+    study = json.loads((tmp_path / "warm" / "study.json").read_text())
+    assert warm.best == 0
+    assert len(study["trials"]) == 4
+    assert sum(bool(trial["imported"]) for trial in study["trials"]) == 3
 
 
 def test_the_best_configuration_is_a_file_for_training(features, base, tmp_path):
@@ -259,7 +267,7 @@ def test_nothing_is_lost_by_ctrl_c_by_a_killed_tune_or_by_a_killed_worker(featur
     os.kill(workers[0].pid, signal.SIGKILL)
     _, errors = last.communicate()
 
-    assert (last.returncode, errors) == (0, "worker 0 was killed by SIGKILL; its trial waits for another worker\n")
+    assert (last.returncode, errors) == (0, "worker 0 was killed by SIGKILL; it is started again\n")
     finished = trials()
     assert [trial.state.name for trial in finished] == ["COMPLETE"] * 3
     assert [list(trial.intermediate_values) for trial in finished] == [[3, 6, 9, 12]] * 3

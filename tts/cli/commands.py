@@ -69,6 +69,11 @@ def tune(
     study: StudyName = STUDY_NAME,
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.workers.", help_behavior_hint="")] = None,
     trials: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.trials.", help_behavior_hint="")] = None,
+    warm_start: Annotated[
+        Path | None,
+        Folder(),
+        tyro.conf.arg(metavar="FILE", help="Study to start from, as `tts study export` wrote it.", help_behavior_hint=""),
+    ] = None,
 ) -> None:
     """Search for the best hyperparameters with several workers, until the study's budget is spent.
 
@@ -81,7 +86,10 @@ def tune(
 
     config = override(config, {f"tuning.{name}": value for name, value in (("workers", workers), ("trials", trials)) if value is not None})
     with listen() as stop, open_tracker(config.tracking, folder, must_answer=not (folder / NOTE).is_file()) as tracker:
-        made = search(features, folder, config, storage=given_storage(storage), name=study, tracker=tracker, progress=for_terminal(), stop=stop)
+        made = search(
+            features, folder, config, storage=given_storage(storage), name=study, tracker=tracker, progress=for_terminal(), stop=stop,
+            warm_start=warm_start,
+        )  # fmt: skip
     print(f"trials: {', '.join(f'{number} {state}' for state, number in made.counts.items())}" + ("" if made.ran else " (were finished before)"))
     print(f"ended: {made.spent}")
     values = ", ".join(f"{'objective' if name == 'loss' else name} {value:.4g}" for name, value in made.values.items())

@@ -85,12 +85,7 @@ def import_(places: Places, *, storage: Storage = None, study: Name = None) -> N
 
     folder, file = _places("import", places, storage)
     opened = _find(folder, storage, study)
-    made = import_archive(opened, read_archive(file))
-    print(f"imported: {made.taken} trials of study {made.study} into {opened.trials.study_name}; {made.known} were there before")
-    for reason, number in made.skipped.most_common():
-        print(f"left out: {number} x {reason}")
-    for note in made.notes:
-        print(f"note: {note}")
+    print(import_archive(opened, read_archive(file)))
 
 
 def extend(
@@ -107,7 +102,7 @@ def extend(
 ) -> None:
     """Set the budget that a study keeps; workers heed it at once.
 
-    Values are totals, and may be lower than before. `tts tune` sets the budget of its own configuration when it is called again.
+    Values are totals, and may be lower than before. `tts tune` keeps them until its own configuration says something else than before.
     """
     from tts.tuning.records import record
     from tts.tuning.upkeep import extend as set_budget
@@ -120,8 +115,7 @@ def extend(
         old = getattr(before.config.tuning, name)
         print(f"tuning.{name}: {value:g}, before {old:g}" + (" (lower)" if 0 < value < old else ""))
     spent = record(opened, importances=False).spent
-    again = " ".join(f"--tuning.{name} {value:g}" for name, value in wanted.items())
-    print(f"the study is over: {spent}" if spent else f"the study goes on: `tts worker` runs its trials, or `tts tune` with {again}")
+    print(f"the study is over: {spent}" if spent else "the study goes on: `tts tune`, or `tts worker`, runs its trials")
 
 
 def delete(

@@ -105,7 +105,10 @@ class TuningConfig(Section):
     pruner_threshold: Annotated[float, Field(description="threshold: a trial that reports more is pruned.")] = 100.0
     pruner_patience: Annotated[int, Field(ge=0, description="Reports without improvement before any pruner may act; 0: at once.")] = 0
     seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the sampler; each trial adds its own number.")] = 0
-    max_retries: Annotated[int, Field(ge=0, description="Times that a trial is taken up again after its worker died; then it fails.")] = 3
+    max_retries: Annotated[
+        int,
+        Field(ge=0, description="Times that a trial goes on after its worker died, and that tts tune restarts a killed worker."),
+    ] = 3
     heartbeat_seconds: Annotated[float, Field(gt=0, description="Between two signs of life of a worker.")] = 10.0
     stale_seconds: Annotated[float, Field(gt=0, description="Without a sign of life, before a worker's trial is given to another.")] = 60.0
 

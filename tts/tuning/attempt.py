@@ -183,11 +183,13 @@ class Attempt:
     def _judge(self, tracked: Run, halt: Halt, step: int, metrics: Mapping[str, float]) -> bool:
         """Reports a validation; whether the trial is to be pruned."""
         self.step, self.metrics = step, dict(metrics)
+        if step not in self.reported:
+            tracked.metrics(metrics, step)  # first: what makes the objective unusable is what one wants to see, and non-finite values are counted
         self.values = self.objective.values(metrics, step)
         if step in self.reported:
             return False
         names = [f"objective.{name}" for name in self.objective.names] if self.objective.several else ["objective"]
-        tracked.metrics({**metrics, **dict(zip(names, self.values, strict=True))}, step)
+        tracked.metrics(dict(zip(names, self.values, strict=True)), step)
         try:
             # All values are judged against the configuration's own, so that trial runs to its end.
             return persistently(lambda: self._report(step), url=self.study.url, stop=lambda: halt) and self.trial.number != BASELINE

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -69,24 +70,28 @@ class Launcher(Protocol):
 class LocalLauncher:
     """Worker processes on this machine. They end with this process, however it ends: each watches the pipe that it holds."""
 
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
+    def __init__(self, logs: Path, *, restarts: int = 0) -> None:
+        self._logs, self._restarts = logs, restarts
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._killed: Counter[int] = Counter()
+        self._line = b""
 
     def start(self, task: Task, workers: int) -> None:
         """Each worker logs to a file of its own."""
-        line = json.dumps({"features": str(task.features.resolve()), "storage": task.storage, "name": task.name}) + "\n"
+        self._line = (json.dumps({"features": str(task.features.resolve()), "storage": task.storage, "name": task.name}) + "\n").encode()
         with reporting(self._logs):
             self._logs.mkdir(parents=True, exist_ok=True)
-            for number in range(workers):
-                with self._log(number).open("ab") as log:
-                    process = self._start(log)
-                self._processes.append(process)
-                _pipe(process).write(line.encode())
-                _pipe(process).flush()
+        self._processes = [self._start(number) for number in range(workers)]
 
     def poll(self) -> Workers:
-        """By the exit codes of the processes."""
+        """By the exit codes of the processes. A worker that was killed, by the kernel for its memory say, is started again, `restarts` times."""
+        for number, process in enumerate(self._processes):
+            code = process.poll()
+            if code is not None and code < 0 and self._killed[number] < self._restarts:
+                self._killed[number] += 1
+                logger.warning("%s; it is started again", Ended(f"worker {number}", code, ""))
+                _pipe(process).close()
+                self._processes[number] = self._start(number)
         codes = [process.poll() for process in self._processes]
         ended = [Ended(f"worker {number}", code, tail(self._log(number))) for number, code in enumerate(codes) if code is not None]
         return Workers(len(codes) - len(ended), tuple(ended))
@@ -108,9 +113,15 @@ class LocalLauncher:
                 process.wait()
             _pipe(process).close()
 
-    def _start(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        # A group of their own: Ctrl-C in the terminal reaches only us, and we stop them in order.
-        return subprocess.Popen([sys.executable, "-m", "tts.tuning"], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, process_group=0)
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        with reporting(self._logs), self._log(number).open("ab") as log:
+            # A group of their own: Ctrl-C in the terminal reaches only us, and we stop them in order.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tts.tuning"], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, process_group=0
+            )
+        _pipe(process).write(self._line)
+        _pipe(process).flush()
+        return process
 
     def _log(self, number: int) -> Path:
         return self._logs / f"{number}.log"

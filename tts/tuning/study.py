@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tts
 from tts.config import Config
-from tts.config.load import flatten
+from tts.config.load import flatten, override
 from tts.errors import DataError, UsageError
 from tts.storage import prepare_folder
 from tts.tuning.database import StudyStorage
@@ -70,6 +71,8 @@ class Plan(BaseModel):
     """The configuration below the searched knobs, and the budget."""
     folder: Path
     """Where trials leave their runs; the same for every worker."""
+    extended: dict[str, tuple[float, float]] = {}
+    """Budgets that `tts study extend` changed: what the configuration said, and what holds instead until it says something else."""
 
     @staticmethod
     def of(config: Config, features: str, folder: Path) -> "Plan":
@@ -81,6 +84,13 @@ class Plan(BaseModel):
             format=FORMAT, features=features, code=source_fingerprint(), version=tts.__version__,
             space=_json(space), config=config, folder=folder.resolve(),
         )  # fmt: skip
+
+    def keeping(self, extended: Mapping[str, tuple[float, float]]) -> "Plan":
+        """This plan with the budgets that were extended since its configuration was written."""
+        said = self.config.tuning
+        kept = {name: (before, after) for name, (before, after) in extended.items() if getattr(said, name) == before}
+        config = override(self.config, {f"tuning.{name}": after for name, (_, after) in kept.items()}, "the study's extension")
+        return self.model_copy(update={"config": config, "extended": kept})
 
     def differences(self, other: "Plan") -> list[str]:
         """What makes trials under `other` incomparable with those under this plan, in words."""
@@ -179,7 +189,9 @@ def _create(storage: StudyStorage, url: str, name: str, plan: Plan, first: dict[
         )
         trials = study.get_trials(deepcopy=False)
         if PLAN in study.user_attrs:
-            _refuse_other(_plan(study, url), plan, name, url)
+            known = _plan(study, url)
+            _refuse_other(known, plan, name, url)
+            plan = plan.keeping(known.extended)
         elif (plan.folder / "trials").exists():
             raise UsageError(f"{plan.folder} holds the trials of another study than {name!r}; choose another folder, or remove its trials/")
         elif any(trial.state != TrialState.WAITING for trial in trials):

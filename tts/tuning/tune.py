@@ -19,6 +19,7 @@ from tts.storage import prepare_folder, write_text
 from tts.tracking import NOTE, Tracker
 from tts.training.preemption import StopFlag
 from tts.training.validation import VALIDATION_METRICS
+from tts.tuning.archive import read_archive
 from tts.tuning.budget import Budget
 from tts.tuning.free_running import FREE_RUNNING_METRICS
 from tts.tuning.launch import Launcher, LocalLauncher, Task, Workers
@@ -29,11 +30,12 @@ from tts.tuning.results import is_current, write_tables
 from tts.tuning.snapshot import snapshot
 from tts.tuning.storage import storage_url
 from tts.tuning.study import Plan, Study, create_study
+from tts.tuning.warm_start import import_archive
 from tts.tuning.worker import stopped
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 """Between looks at the workers; the study is looked at as often while it changes."""
 
 
@@ -74,6 +76,7 @@ def tune(
     progress: Progress,
     stop: StopFlag | None = None,
     tracking_folder: Path | None = None,
+    warm_start: Path | None = None,
     launcher: Launcher | None = None,
 ) -> TuneSummary:
     """Creates, takes up or extends the study and runs workers until its budget is spent: of trials, hours, or trials without a better one.
@@ -87,12 +90,13 @@ def tune(
         tracker: Gets the parent run.
         progress: Shows the finished trials and the best.
         tracking_folder: What `tracker` was opened with, if not the study's folder; workers open the same.
+        warm_start: What `tts study export` wrote of another study: its trials that fit are imported, once.
         stop: Ends the study early; it goes on when called again.
         launcher: Runs the workers; by default processes on this machine.
 
     Raises:
         UsageError: Knobs, objective, ranges, features or code do not fit, or differ from the existing study's; its hours ended before a trial did.
-        DataError, CannotWriteError, ServiceUnavailableError: Features, folder or database.
+        DataError, CannotWriteError, ServiceUnavailableError: Features, archive, folder or database.
         TrainingDivergedError: No trial completed; the message lists the reasons.
         PreemptedError, KeyboardInterrupt: The flag was set.
     """
@@ -102,13 +106,16 @@ def tune(
     plan = Plan.of(config, store.fingerprint, study)
     url = storage_url(study, storage)
     prepare_folder(study)
+    archive = read_archive(warm_start) if warm_start else None
     opened = create_study(url, name, plan)
+    if archive:
+        logger.info("%s", import_archive(opened, archive))
     write_text(study / "config.json", to_json(config))
     spent = Budget.state(opened).spent
     if spent:
         logger.info("study %s is at its end: %s; give it more, such as --tuning.trials %d", name, spent, 2 * config.tuning.trials)
         return _summary(_write(opened, study), study, ran=False)
-    launcher = launcher or LocalLauncher(study / "workers")
+    launcher = launcher or LocalLauncher(study / "workers", restarts=config.tuning.max_retries)
     where = _where(config.tracking, tracking_folder or study)
     with tracker.run(name, run_id=_tracked(study, where)) as parent:
         parent.params({"study": name, "features": store.fingerprint, **config.tuning.model_dump(mode="json")})
@@ -161,7 +168,7 @@ def _abandoned(workers: Workers, name: str, done: int) -> TtsError:
 
 
 def _where(config: TrackingConfig, folder: Path) -> dict[str, str]:
-    """Names a tracking store. Its URI may hold a password: only a hash is written."""
+    """Names a tracking store. Its URI may name hosts that are nobody's business: only a hash is written."""
     return {"folder": str(folder.resolve()), "store": f"{config.backend}-{hashlib.sha256(config.uri.encode()).hexdigest()[:12]}"}
 
 

@@ -75,7 +75,9 @@ def extend(study: Study, budgets: Mapping[str, float]) -> Plan:
         with study_lock(study.url, study.name):
             before = study.plan
             config = override(before.config, {f"tuning.{name}": value for name, value in budgets.items()}, "extend")
-            study.trials.set_user_attr(PLAN, before.model_copy(update={"config": config}).model_dump(mode="json"))
+            said = {name: before.extended.get(name, (getattr(before.config.tuning, name), 0))[0] for name in budgets}
+            extended = {**before.extended, **{name: (value, getattr(config.tuning, name)) for name, value in said.items()}}
+            study.trials.set_user_attr(PLAN, before.model_copy(update={"config": config, "extended": extended}).model_dump(mode="json"))
             return before
 
     return persistently(set_plan, url=study.url)

@@ -47,6 +47,11 @@ class Imported:
     notes: tuple[str, ...]
     """What differs between the studies, so that values may be further apart than they look."""
 
+    def __str__(self) -> str:
+        lines = [f"imported {self.taken} trials of study {self.study}; {self.known} were there before"]
+        lines += [f"left out: {number} x {reason}" for reason, number in self.skipped.most_common()]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
 
 class _DoesNotFitError(Exception):
     """A trial means nothing here; the message says why."""
