@@ -76,7 +76,8 @@ def demo() -> Config:
         optimiser=OptimiserConfig(learning_rate=2e-3, warmup_steps=20, decay_start=800, decay_half_life=250, minimum_learning_rate=1e-4),
         # A second thread shortens so small a step by a sixth, and makes it several times longer beside anything else that is busy.
         training=TrainingConfig(steps=1500, validation_interval=100, checkpoint_interval=100, threads=1),
-        tuning=TuningConfig(knobs=_DEMO_KNOBS, trials=6, steps=90, validation_interval=15, workers=2),
+        # Six trials teach no model: with tpe, workers need no torch of their own, hundreds of megabytes each.
+        tuning=TuningConfig(knobs=_DEMO_KNOBS, trials=6, steps=90, validation_interval=15, workers=2, sampler="tpe"),
         evaluation=EvaluationConfig(sentences=12),
     )
 

@@ -93,7 +93,7 @@ class TuningConfig(Section):
     validation_interval: Annotated[int, Field(ge=1, description="Steps between the reports of a trial.")] = 500
     free_running_utterances: Annotated[int, Field(ge=1, description="Held-out clips spoken for the objective's free-running metrics.")] = 4
     workers: Annotated[int, Field(ge=1, le=1024, description="Workers that share the study.")] = 2
-    sampler: Annotated[Sampler, Field(description="How the next values are chosen.")] = "tpe"
+    sampler: Annotated[Sampler, Field(description="How the next values are chosen.")] = "gp"
     startup_trials: Annotated[
         int, Field(ge=1, description="Finished trials before a model of them is used (tpe, cmaes, gp); trials of a generation (nsgaii).")
     ] = 5
