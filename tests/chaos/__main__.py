@@ -4,6 +4,7 @@ Ends with exit code 1 when a figure is not what it must be. Logs and the study s
 """
 
 import json
+import logging
 import shutil
 import signal
 import sys
@@ -31,6 +32,7 @@ def main() -> int:
     """Plays, shows the figures and says what is wrong."""
     wait_patiently()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nobody is left
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")  # progress, where this is no terminal
     torch.set_num_threads(1)
     console = Console(stderr=True)
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else FULL.seed
