@@ -13,7 +13,7 @@ from scipy.stats import qmc
 from tts.config import Condition, ObjectiveTerm, TuningConfig
 from tts.config.search import Pruner, Sampler
 from tts.errors import UsageError
-from tts.tuning.samplers import as_if_completed
+from tts.tuning.samplers import as_if_completed, bounded
 from tts.tuning.search import SEVERAL_OBJECTIVES, directions, pruner, sampler
 from tts.tuning.space import suggest
 
@@ -293,6 +293,27 @@ def test_a_pruned_trial_counts_as_far_behind_those_that_completed_as_it_stood(re
 
     assert (judged.state, judged.values) == (TrialState.COMPLETE, [pytest.approx(value)])
     assert pruned.state == TrialState.PRUNED
+
+
+def test_what_blew_up_is_no_worse_to_the_model_than_bad():
+    completed = [trial_of(TrialState.COMPLETE, {}, value) for value in (3.0, 1.0, 2.0, 5.0, 900.0)]  # median 3, best 1
+    taken_for_completed = trial_of(TrialState.COMPLETE, {}, 12.0)
+    running = trial_of(TrialState.RUNNING, {})
+
+    assert [trial.values for trial in bounded([*completed, taken_for_completed, running], completed)] == [[3], [1], [2], [5], [11], [11], None]
+    assert completed[4].values == [900.0]
+    assert bounded(completed[:1], completed[:1]) == completed[:1]
+
+    def draw(blown):
+        made = optuna.create_study()
+        space = {"x": FloatDistribution(0, 1)}
+        for place in range(8):
+            result = blown if place == 7 else (place / 8 - 0.3) ** 2
+            made.add_trial(create_trial(value=result, params={"x": place / 8}, distributions=space))
+        made.sampler = sampler(TuningConfig(sampler="gp", startup_trials=3), 8, space)
+        return made.ask(space).params["x"]
+
+    assert draw(1e3) == draw(1e9)
 
 
 def test_the_gaussian_process_does_not_draw_where_trials_were_pruned():

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Container, Sequence
+from statistics import median
 from typing import Any
 
 import optuna
@@ -14,6 +15,8 @@ from tts.config import TuningConfig
 from tts.tuning.objective import Objective
 from tts.tuning.space import Space
 
+OUTLIER = 4.0
+"""Times the distance from the best value to the median: what is worse than the median by more tells the Gaussian process no more."""
 REDRAWS = 20
 """nsgaii copies its parents now and then; it is asked again so many times before a trial may repeat another."""
 
@@ -117,7 +120,28 @@ class _AsIfCompleted(optuna.Study):
         trials = super()._get_trials(deepcopy, None, use_cache)
         completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         judged = [as_if_completed(trial, completed) if trial.state == TrialState.PRUNED and completed else trial for trial in trials]
+        if completed and len(self.directions) == 1:
+            judged = bounded(judged, completed)
         return [trial for trial in judged if states is None or trial.state in states]
+
+
+def bounded(trials: Sequence[FrozenTrial], completed: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials, none with a value further above the median of those that completed than OUTLIER times the distance of the best below it.
+
+    The model standardises values: beside one trial that blew up all others would look the same.
+    """
+    values = [trial.values[0] for trial in completed]
+    middle, best = median(values), min(values)
+    if middle == best:
+        return list(trials)
+    bound = middle + OUTLIER * (middle - best)
+    return [_with_value(trial, bound) if trial.state == TrialState.COMPLETE and trial.values[0] > bound else trial for trial in trials]
+
+
+def _with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
+    changed = copy.copy(trial)
+    changed.values = [value]
+    return changed
 
 
 def as_if_completed(pruned: FrozenTrial, completed: Sequence[FrozenTrial]) -> FrozenTrial:
