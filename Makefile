@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := .uv/bin/uv
 DEMO ?= demo
+# Two tests at a time: they wait for processes and servers a lot. Each process of pytest takes about a gigabyte.
+TESTS_AT_ONCE ?= 2
 CHROMIUM ?= chromium
 # A Python that is on the machine; `make setup UV_PYTHON_DOWNLOADS=automatic` fetches one instead.
 export UV_PYTHON_DOWNLOADS ?= never
@@ -29,7 +31,7 @@ demo: $(READY) ## Make a corpus, tune, train, judge and register a voice: folder
 ##@ Develop
 .PHONY: test lint bench chaos compile picture lock clean
 test: $(READY) ## Run the whole suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile
 
 lint: $(READY) ## Check style, formatting, types and import rules
 	@$(BIN)/ruff check
