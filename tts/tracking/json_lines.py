@@ -3,7 +3,9 @@
 import fcntl
 import hashlib
 import json
+import logging
 import math
+import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,8 @@ from typing import Any
 from tts.errors import CannotWriteError, DataError
 from tts.storage import prepare_folder
 from tts.tracking.protocol import AlwaysDelivered, Champion, Registration, Run, ending, judge, split
+
+logger = logging.getLogger(__name__)
 
 
 class _Run:
@@ -96,18 +100,35 @@ class JsonLinesTracker(AlwaysDelivered):
 
     def _append(self, line: Mapping[str, Any]) -> None:
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**line, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
+            with self._path.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read() != b"\n":  # a process was killed, or the disk full, in the middle of a line: it ends here
+                        file.write(b"\n")
+                file.write(json.dumps({**line, "time": round(time.time(), 3)}, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
             raise CannotWriteError(f"cannot write {self._path}: {error.strerror}; choose another --tracking.uri") from error
 
     def _read(self) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
-        try:
-            return [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
-        except ValueError as error:
-            raise DataError(f"{self._path} does not hold JSON lines ({error}); remove it or choose another --tracking.uri") from None
+        lines = [line for line in self._path.read_bytes().split(b"\n") if line.strip()]
+        parsed = [_parse(line) for line in lines]
+        if lines and not any(parsed):
+            raise DataError(f"{self._path} does not hold JSON lines; remove it or choose another --tracking.uri")
+        for line, record in zip(lines, parsed, strict=True):
+            if record is None:
+                logger.warning("%s: a line was torn as it was written, and is left out: %d bytes", self._path, len(line))
+        return [record for record in parsed if record is not None]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The record; None for a line that is torn: no beginning of a record is one itself."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "kind" in record else None
 
 
 def content_hash(path: Path) -> str:
