@@ -231,6 +231,13 @@ def test_a_locked_database_is_waited_for(tracker, seen, folder):
     assert seen.run(run.id).data.metrics == {"loss": 1.0}
 
 
+def test_on_nfs4_a_run_is_recorded_and_delivered(tracker, seen, nfs4):
+    with tracker, tracker.run("train") as run:
+        run.metrics({"loss": 1.0}, step=1)
+    assert seen.run(run.id).data.metrics == {"loss": 1.0}
+    assert nfs4
+
+
 def test_a_text_file_is_no_database(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database, but notes\n")
     with pytest.raises(DataError, match=r"mlflow\.db is not a SQLite database"):

@@ -1,5 +1,6 @@
 """What records come to: the same in any process, whatever was torn, repeated or recorded by an attempt that others had followed."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -153,6 +154,34 @@ def test_one_at_a_time_delivers_and_the_dead_are_known(tmp_path):
     heir.append("end", status="KILLED")
     heir.close()
     assert [part.content.status for part in parts(spool) if isinstance(part.content, End)] == ["KILLED"]
+
+
+def test_locks_are_asked_for_as_nfs4_gives_them(tmp_path, nfs4):
+    made = recorder(tmp_path)
+    assert made.spool.alive()
+    assert made.spool.abandoned(made.attempt) is None
+    made.close()
+    assert not made.spool.alive()
+    heir = made.spool.abandoned(made.attempt)
+    assert heir is not None
+    heir.close()
+    with made.spool.delivering() as ours:
+        assert ours
+    assert {fcntl.LOCK_SH, fcntl.LOCK_EX} == set(nfs4)
+
+
+def test_a_run_of_another_user_is_left_to_that_user(tmp_path, monkeypatch):
+    recorder(tmp_path).close()
+    (tmp_path / "run.jsonl").chmod(0o444)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    user = os.geteuid()
+    if user == 0:  # who may do everything
+        os.seteuid(65534)
+    try:
+        assert Spool(Path(), "run").alive()
+    finally:
+        os.seteuid(user)
 
 
 def test_a_metric_keeps_its_own_time(tmp_path):

@@ -120,12 +120,15 @@ class Spool:
             yield ours
 
     def alive(self) -> bool:
-        """Whether a process records in it."""
+        """Whether a process records in it, or may: another user's file, which we could not deliver either, cannot be asked."""
         try:
-            with self.file.open("rb") as file:
-                return not _lock(file.fileno(), fcntl.LOCK_EX)
+            file = self.file.open("r+b")  # NFSv4 gives an exclusive lock to those only who may write
         except FileNotFoundError:
             return False
+        except PermissionError:
+            return True
+        with file:
+            return not _lock(file.fileno(), fcntl.LOCK_EX)
 
     def abandoned(self, attempt: str) -> "Recorder | None":
         """A recorder in place of the one that died in this attempt, or None while one lives."""
@@ -151,8 +154,9 @@ class Recorder:
     def __post_init__(self) -> None:
         with _said(self.spool.folder):
             self.spool.folder.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.spool.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_SH)  # held against us only for the moment in which a dead recorder's run is ended
+            # Nothing is read here, but NFSv4 gives a shared lock to those only who may read.
+            self._file = os.open(self.spool.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_SH)  # held against us only for the moment in which a dead recorder's run is ended
 
     def append(self, kind: str, **values: Any) -> None:
         """One record, with the time. Raises CannotWriteError."""
