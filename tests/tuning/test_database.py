@@ -1,13 +1,16 @@
 import itertools
 import multiprocessing
 import threading
+import uuid
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from tts.tuning.lock import study_lock
+from tts.tuning.queue import take
 from tts.tuning.storage import LeaseLostError, create_tables, open_storage, storage_url
+from tts.tuning.study import open_study
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -184,6 +187,60 @@ def test_parameters_are_written_together_and_by_the_holder_only(study, storage):
             assert other.get_trial(trial._trial_id).params == {}
     with pytest.raises(ValueError, match="different distribution kind"):
         study.ask().suggest_categorical("x", [1])
+
+
+OPTUNAS_WRITES = {
+    "a value of a new kind": lambda trial: trial.suggest_float("new", 0, 1),
+    # Written when something else is done
+    "a value": lambda trial: (trial.suggest_float("x", 0, 1), trial.storage._backend.get_trial(trial._trial_id)),
+    "a sampler's note": lambda trial: trial.storage.set_trial_system_attr(trial._trial_id, "k", 1),
+    "an attribute": lambda trial: trial.set_user_attr("k", 1),
+    "a look": lambda trial: trial.storage._backend.get_trial(trial._trial_id),
+}
+
+
+def _delete(storage, study, trial):
+    storage.delete_study(study._study_id)
+
+
+@pytest.mark.parametrize("write", OPTUNAS_WRITES)
+def test_a_worker_that_wakes_while_values_are_drawn_finds_its_lease_lost_whatever_became_of_the_trial(write, study, storage):
+    other = open_storage(storage._url)
+    study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    moves = {**MOVES, "deleted with its study": _delete}
+    if write == "a look":
+        moves = {"deleted with its study": _delete}
+    for name, move in moves.items():
+        trial = study.ask()
+        storage.sign(trial._trial_id, "a:1", {})
+        move(other, study, trial._trial_id)
+        with pytest.raises(LeaseLostError):
+            OPTUNAS_WRITES[write](trial)
+        if name == "taken back":
+            other.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # else it would be asked for next
+        storage._drafts.__dict__.clear()
+
+
+def test_a_trial_without_a_lease_is_written_as_optuna_would(study, storage):
+    trial = study.ask()
+    study.tell(trial, 1.0)
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        storage.set_trial_user_attr(trial._trial_id, "k", 1)
+    with pytest.raises(KeyError):
+        storage.set_trial_user_attr(999, "k", 1)
+
+
+def test_a_call_that_goes_on_with_the_trial_of_an_interrupted_one_is_fenced_as_that_was(make_study, monkeypatch):
+    study = make_study()
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=7))  # the same attempt
+    first = take(study, "a", lambda: False)
+    again, other = open_study(study.url, study.name), open_study(study.url, study.name).storage
+    held = take(again, "a", lambda: False)
+    assert (held.number, held.lease) == (first.number, first.lease)
+
+    _sign_again(other, study.trials, held.id)
+    with pytest.raises(LeaseLostError):
+        again.storage.set_trial_system_attr(held.id, "k", 1)
 
 
 def test_threads_of_one_worker_write_side_by_side(study, storage):

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy
 from optuna.storages._rdb import models
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, and_, bindparam, select
 
 from tts.tuning.failure import LeaseLostError
@@ -43,8 +43,17 @@ class StudyStorage(LeanStorage):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._leases: dict[int, str] = {}
-        """Of the trials that this process signed."""
+        """Of the trials that this process signed or adopted."""
         self._report = self._fenced_report()
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """The trial, read anew. Raises KeyError where there is none, LeaseLostError if this process had signed it."""
+        try:
+            return super().get_trial(trial_id)
+        except KeyError:
+            if (lease := self._leases.get(trial_id)) is None:
+                raise
+            raise LeaseLostError(trial_id, lease) from None
 
     def sign(self, trial_id: int, lease: str, attributes: Mapping[str, Any]) -> None:
         """Makes a RUNNING trial the attempt's, with a first sign of life. The caller holds the study's lock. Raises LeaseLostError."""
@@ -53,6 +62,10 @@ class StudyStorage(LeanStorage):
                 raise LeaseLostError(trial_id, lease)
             self._note(connection, trial_id, {**attributes, LEASE: lease})
             self._beat(connection, trial_id)
+        self.adopt(trial_id, lease)
+
+    def adopt(self, trial_id: int, lease: str) -> None:
+        """Fences what Optuna writes about a trial, its values above all, by a lease that was signed before."""
         self._leases[trial_id] = lease
 
     def report(self, trial_id: int, lease: str, step: int, value: float, attributes: Mapping[str, Any] = {}, marks: Mapping[str, Any] = {}) -> None:
@@ -151,10 +164,13 @@ class StudyStorage(LeanStorage):
     @contextmanager
     def _fenced(self, trial_id: int, lease: str) -> Iterator[Connection]:
         with self._writing() as connection:
-            state = self._known(connection, trial_id, lease)
-            if state != TrialState.RUNNING or connection.execute(_HOLDER, {"id": trial_id}).scalar() != json.dumps(lease):
-                raise LeaseLostError(trial_id, lease)
+            self._check(connection, trial_id, lease)
             yield connection
+
+    def _check(self, connection: Connection, trial_id: int, lease: str) -> None:
+        state = self._known(connection, trial_id, lease)
+        if state != TrialState.RUNNING or connection.execute(_HOLDER, {"id": trial_id}).scalar() != json.dumps(lease):
+            raise LeaseLostError(trial_id, lease)
 
     def _known(self, connection: Connection, trial_id: int, lease: str | None) -> TrialState:
         """The trial's state, locked. One whose study was deleted is nobody's any more."""
@@ -164,10 +180,11 @@ class StudyStorage(LeanStorage):
             raise LeaseLostError(trial_id, lease or "none") from None
 
     def _permit(self, connection: Connection, trial_id: int) -> None:
-        super()._permit(connection, trial_id)
         lease = self._leases.get(trial_id)
-        if lease is not None and connection.execute(_HOLDER, {"id": trial_id}).scalar() != json.dumps(lease):
-            raise LeaseLostError(trial_id, lease)
+        if lease is None:
+            super()._permit(connection, trial_id)
+        else:
+            self._check(connection, trial_id, lease)
 
     def _fenced_report(self) -> Any:
         """One statement that looks for the lease and writes. Both rows are locked: what another moves meanwhile is seen moved."""

@@ -118,6 +118,10 @@ class LeanStorage(RDBStorage):
         row = {"trial_id": trial_id, "param_name": param_name, "param_value": param_value_internal}
         self._drafts.__dict__.setdefault("params", []).append({**row, "distribution_json": distribution_to_json(distribution)})
 
+    def _set_trial_param_without_commit(self, session: Session, trial_id: int, *arguments: Any, **options: Any) -> None:
+        self._permit(session.connection(), trial_id)
+        super()._set_trial_param_without_commit(session, trial_id, *arguments, **options)
+
     def _flush(self) -> None:
         """Writes the parameters that this thread has set since it last did anything else here: all in one statement."""
         rows = self._drafts.__dict__.pop("params", None)
