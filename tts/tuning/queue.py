@@ -130,6 +130,7 @@ def _take(study: Study, worker: str, lease: str, may_judge: Callable[[], bool]) 
         study.trials.sampler = sampler(plan.config.tuning, next_one.number if next_one else len(trials), space)
         if ours:
             asked = optuna.Trial(study.trials, ours._trial_id)  # noqa: SLF001
+            study.storage.adopt(asked._trial_id, lease)  # noqa: SLF001
         elif Budget.of(plan.config.tuning, trials).may_begin:
             asked = study.trials.ask()
             study.storage.sign(asked._trial_id, lease, {WORKER: worker})  # noqa: SLF001
