@@ -7,8 +7,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tts.tuning.lock import study_lock
-from tts.tuning.queue import take
+from tts.tuning.identity import new_worker
+from tts.tuning.lock import is_locked, study_lock
+from tts.tuning.queue import hand_back, take
 from tts.tuning.storage import LeaseLostError, create_tables, open_storage, storage_url
 from tts.tuning.study import open_study
 
@@ -86,7 +87,8 @@ def test_what_the_holder_writes_is_there_and_may_be_written_again(study, storage
         once = storage.get_trial(trial)
         do(storage, trial, "a:1")
         assert repr(storage.get_trial(trial)) == repr(once), write
-        storage.fail(trial, {})  # one that waits would be asked for next
+        if storage.get_trial(trial).state == TrialState.WAITING:
+            storage.set_trial_state_values(trial, TrialState.FAIL)  # else it would be asked for next
     trial = _signed(study)
     WRITES["report with attributes"](storage, trial, "a:1")
     WRITES["note"](storage, trial, "a:1")
@@ -124,6 +126,38 @@ def test_a_trial_that_waits_again_keeps_all_but_its_lease(study, storage):
     assert (found.state, found.intermediate_values) == (TrialState.WAITING, {1: 0.25})
     assert found.user_attrs == {"worker": "a", "interruptions": ["stopped"]}
     assert study.ask()._trial_id == trial
+
+
+def test_only_a_trial_that_runs_is_given_up(study, storage):
+    trial = _signed(study)
+    storage.release(trial, {}, lease="a:1")
+    waiting = repr(storage.get_trial(trial))
+    assert storage.fail(trial, {"reason": "x"}) is False
+    assert repr(storage.get_trial(trial)) == waiting
+
+    trial = _signed(study)
+    assert storage.fail(trial, {"reason": "x"}) is True
+    failed = storage.get_trial(trial)
+    assert (failed.state, failed.user_attrs["reason"]) == (TrialState.FAIL, "x")
+    assert storage.fail(trial, {"reason": "y"}) is False
+    assert repr(storage.get_trial(trial)) == repr(failed)
+
+
+def test_a_trial_that_was_handed_back_while_it_was_being_taken_back_is_not_given_up(make_study, monkeypatch, caplog):
+    study = make_study(max_retries=0)
+    held = take(study, new_worker(), lambda: False)
+
+    def looked(path):
+        if open_study(study.url, study.name).trials.trials[held.number].state == TrialState.RUNNING:
+            hand_back(study, held, "asked to stop", {})  # just before its worker ends
+        return is_locked(path)
+
+    monkeypatch.setattr("tts.tuning.queue.is_locked", looked)
+    again = take(open_study(study.url, study.name), new_worker(), lambda: False)
+
+    assert again.number == held.number
+    assert again.trial.user_attrs["interruptions"] == ["asked to stop"]
+    assert "failed" not in caplog.text
 
 
 def test_trials_without_a_sign_of_life_are_stale_by_the_databases_clock(study, storage, until):

@@ -120,15 +120,16 @@ class StudyStorage(LeanStorage):
         self._leases.pop(trial_id, None)
         return True
 
-    def fail(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        """Gives a trial up that is not finished. The caller holds the study's lock."""
+    def fail(self, trial_id: int, attributes: Mapping[str, Any]) -> bool:
+        """Gives a RUNNING trial up; whether it did, False for one that was handed back or finished. The caller holds the study's lock."""
         with self._writing() as connection:
-            state = self._state(connection, trial_id)
-            if state.is_finished():
-                return
+            if self._state(connection, trial_id) != TrialState.RUNNING:
+                return False
             self._note(connection, trial_id, attributes)
             connection.execute(_Attribute.delete().where(_Attribute.c.trial_id == trial_id, _Attribute.c.key == LEASE))
             self._end(connection, trial_id, TrialState.FAIL, None)
+        self._leases.pop(trial_id, None)
+        return True
 
     def beat(self, trial_id: int, lease: str) -> bool:
         """A sign of life now, by the database's clock; False: the lease is lost."""
