@@ -159,12 +159,14 @@ def _bury(study: Study, trial: FrozenTrial, reason: str, attributes: Mapping[str
     if deaths <= retries:
         return _release(study, trial, reason, {**attributes, DEATHS: deaths}, lease=lease)
     reason = f"given up after {deaths} interrupted attempts, the last one: {reason}"
-    logger.warning("trial %d failed: %s", trial.number, reason)
+    ended = True
     if lease is None:
-        study.storage.fail(trial._trial_id, {**attributes, REASON: reason})  # noqa: SLF001
+        ended = study.storage.fail(trial._trial_id, {**attributes, REASON: reason})  # noqa: SLF001
     else:
         study.storage.finish(trial._trial_id, lease, TrialState.FAIL, None, {**attributes, REASON: reason})  # noqa: SLF001
-    return True
+    if ended:
+        logger.warning("trial %d failed: %s", trial.number, reason)
+    return ended
 
 
 def _release(study: Study, trial: FrozenTrial, reason: str, attributes: Mapping[str, Any], *, lease: str | None) -> bool:
