@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 
 from tts.config import TrackingConfig
 from tts.errors import CannotWriteError, DataError, PreemptedError, UsageError
+from tts.progress import Silent
 from tts.tracking import CHAMPION, Registration, open_tracker
-from tts.tracking.location import redact
+from tts.tracking.flush import flush
+from tts.tracking.location import Location, redact
+from tts.tracking.mlflow_store import explain
 
 
 @pytest.fixture(scope="module")
@@ -257,5 +261,70 @@ def test_a_file_in_the_way_of_the_folder(tmp_path):
             open_tracker(TrackingConfig(backend=backend), tmp_path / "file" / "out")
 
 
-def test_messages_carry_no_password():
-    assert redact("postgresql://user:secret@host/db") == "postgresql://...@host/db"
+SECRET = [
+    "postgresql://user:s3cret@host/db",
+    "postgresql://u:s3/cret@host/db",
+    "postgresql://u:p@s3/cret@host/db",
+    "postgresql://u:s3cret?x=1@host/db",
+    "postgresql://u:s3 cret@host/db",
+    "postgresql://host/db?user=u&password=s3cret",
+    "postgresql://host/db?password=a@s3cret",
+    "postgresql://host/db?sslmode=require&PassWD=s3cret&x=1",
+    "postgresql://host/db?host=a;password=s3cret",
+    "mysql+pymysql://host/db?pass%77ord=s3cret",
+    "http://host:5000/?token=s3cret",
+    "https://host/?s3cret",
+    "https://host/#s3cret",
+]
+
+
+@pytest.mark.parametrize("uri", SECRET)
+def test_an_address_with_a_password_is_no_knob_and_shown_nowhere(uri, tmp_path, monkeypatch):
+    for backend in ("mlflow", "none"):
+        with pytest.raises(UsageError, match=r"carries a password or .* MLFLOW_TRACKING_URI.* MLFLOW_TRACKING_TOKEN") as refused:
+            open_tracker(TrackingConfig(uri=uri, backend=backend), tmp_path)
+        assert not re.search("s3|cret", str(refused.value))
+    assert not list(tmp_path.iterdir())
+    location = Location(tmp_path, uri, "voices")
+    assert not re.search("s3|cret", repr(location))
+    if " " in uri:
+        with pytest.raises(UsageError, match="must have no spaces") as refused:
+            location.checked()
+        assert not re.search("s3|cret", str(refused.value))
+        return
+    assert not re.search("s3|cret", location.public + str(explain(OSError(f"no way to {uri}"), location)))
+    assert redact(location.public) == location.public
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    open_tracker(TrackingConfig(), tmp_path / "run")
+    (kept,) = (tmp_path / "run").rglob("store.json")
+    assert not re.search("s3|cret", kept.read_text())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(UsageError, match="has a password, which is not kept"):
+        flush(tmp_path, TrackingConfig(), progress=Silent())
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:5000/mlflow",
+        "postgresql://host/db",
+        "postgresql:///db?host=/run/postgresql&sslmode=verify-full&connect_timeout=5",
+        "sqlite:////data/user@domain/my study/mlflow.db",
+        "sqlite:///user@domain//x@y/mlflow.db?timeout=60",
+    ],
+)
+def test_an_address_without_a_secret_is_shown_as_it_is(uri, tmp_path):
+    location = Location.of(TrackingConfig(uri=uri), tmp_path)
+    assert (location.uri, location.public) == (uri, uri)
+
+
+def test_databases_that_options_name_are_different_stores(tmp_path):
+    first, second = (Location(tmp_path, f"postgresql://host/?password=s3cret&dbname={name}", "voices") for name in "ab")
+    assert first.name != second.name
+
+
+def test_what_is_no_address_is_not_shown(tmp_path):
+    for uri in ("postgresql:u:s3cret@host/db", "u:s3cret@host", "postgresql:/u:s3cret@host/db"):
+        with pytest.raises(UsageError, match="must begin with one of") as refused:
+            open_tracker(TrackingConfig(uri=uri), tmp_path)
+        assert "s3cret" not in str(refused.value)

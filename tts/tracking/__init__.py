@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tts.config import TrackingConfig
 from tts.tracking.json_lines import JsonLinesTracker
-from tts.tracking.location import Location
+from tts.tracking.location import Location, refuse_password
 from tts.tracking.mlflow_tracker import MlflowTracker
 from tts.tracking.nothing import NoTracker
 from tts.tracking.protocol import CHAMPION, Registration, Run, Tracker
@@ -34,6 +34,7 @@ def open_tracker(config: TrackingConfig, folder: Path, *, must_answer: bool = Fa
     ServiceUnavailableError.
     """
     if config.backend == "none":
+        refuse_password(config.uri)
         return NoTracker()
     if config.backend == "jsonl":
         return JsonLinesTracker(Path(config.uri) if config.uri else folder / "tracking.jsonl")

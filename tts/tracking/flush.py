@@ -11,7 +11,7 @@ from tts.errors import DataError, ServiceUnavailableError, TtsError, UsageError
 from tts.progress import Progress, Task
 from tts.tracking.courier import FAILURES
 from tts.tracking.delivery import Delivery
-from tts.tracking.location import HIDDEN, SPOOL, Location, redact
+from tts.tracking.location import SPOOL, Location, keeps_secret, redact
 from tts.tracking.mlflow_store import MlflowStore
 from tts.tracking.mlflow_tracker import STORE
 from tts.tracking.spool import Spool, spools
@@ -122,6 +122,6 @@ def _location(folder: Path, config: TrackingConfig) -> Location:
     environment = os.environ.get("MLFLOW_TRACKING_URI", "")
     if environment and redact(environment) == uri:
         return Location(results.absolute(), environment, experiment)
-    if HIDDEN in uri:
+    if keeps_secret(uri):
         raise UsageError(f"the address of the store of {folder}, {uri}, has a password, which is not kept; give it in MLFLOW_TRACKING_URI")
     return Location(results.absolute(), uri, experiment).checked()

@@ -140,7 +140,8 @@ class MlflowStore:
 
 def explain(error: Exception, location: Location) -> TtsError:
     """The error in our terms, by what a person can do about it."""
-    text = redact(" ".join(str(getattr(error, "message", "") or error).split("[SQL:")[0].split()))
+    said = str(getattr(error, "message", "") or error).replace(location.uri, location.public)
+    text = redact(" ".join(said.split("[SQL:")[0].split()))
     where, code = location.public, getattr(error, "error_code", "")
     for sign, remedy in (
         ("disk is full", "free space or choose another --tracking.uri"),
