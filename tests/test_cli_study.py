@@ -73,9 +73,13 @@ def test_the_word_alone_lists_its_commands(tts, argv):
         ("study show S --jsn", "unknown option --jsn; did you mean --json?"),
         ("study show postgresql://db/x", "only folders and files on this machine are supported"),
         ("study show --storage nonsense", "storage must be a database URL"),
-        ("study export F", "tts study export takes STUDY and FILE, or --storage URL and FILE, got F"),
-        ("study import A B C", "tts study import takes STUDY and FILE, or --storage URL and FILE, got A B C"),
+        ("study export F", "tts study export takes STUDY and FILE, or FILE and --storage URL (or TTS_STORAGE), got F"),
+        ("study import A B C", "tts study import takes STUDY and FILE, or FILE and --storage URL (or TTS_STORAGE), got A B C"),
         ("study export", "tts study export takes STUDY and FILE"),
+        (
+            "study delete S --yes --storage postgresql://u:s3cret@db/x",
+            "give STUDY or --storage, not both: which study is meant, that of S or one of postgres",
+        ),
         ("study extend S --trials few", "--trials: expected INT, got 'few'; see tts study extend --help"),
     ],
 )
@@ -259,7 +263,7 @@ def test_a_folder_without_its_database_says_where_that_is(tts, study, tmp_path):
     write_tables(folder, results)
     code, _, said = tts("study", "show", folder)
     assert code == 65
-    assert "give its database: --storage postgresql+psycopg://tts:***@db/studies --study voices" in said
+    assert "is in another database, postgresql+psycopg://tts:***@db/studies: set TTS_STORAGE to its URL" in said
     code, _, said = tts("study", "show", tmp_path / "missing")
     assert code == 65
     assert "missing does not exist" in said
@@ -267,3 +271,16 @@ def test_a_folder_without_its_database_says_where_that_is(tts, study, tmp_path):
     code, _, said = tts("study", "show", folder)
     assert code == 65
     assert "is not a SQLite database" in said
+
+
+def test_the_environment_names_the_database_of_a_folder_and_of_a_file(tts, study, tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    write_tables(folder, record(study).model_copy(update={"storage": "postgresql+psycopg://tts:***@db/studies"}))
+    monkeypatch.setenv("TTS_STORAGE", study.url)
+
+    assert "from" not in tts("study", "show", folder)[2]
+    assert "best: trial 2, 1.3" in tts("study", "show", folder)[1]
+    code, out, _ = tts("study", "export", tmp_path / "voices.json")
+    assert (code, out) == (0, f"exported: 5 trials of study voices to {tmp_path / 'voices.json'}\n")
+    assert tts("study", "import", tmp_path / "voices.json")[0] == 0

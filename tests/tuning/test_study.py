@@ -118,7 +118,7 @@ def test_trials_of_other_code_are_not_mixed_in(make_study):
     study = make_study()
     other = study.plan.model_copy(update={"code": "0123", "version": "9.9"})
 
-    with pytest.raises(UsageError, match=re.escape(f"the code is that of version 9.9 (0123), the study's of {tts.__version__} ({study.plan.code})")):
+    with pytest.raises(UsageError, match=re.escape(f"by the code of version {tts.__version__} ({study.plan.code}), this is version 9.9 (0123)")):
         create_study(study.url, "voices", other)
 
 

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 Place = Annotated[
     Path | None,
     Folder(),
-    tyro.conf.arg(metavar="[STUDY]", help="Folder of a study with its own database; else --storage.", help_behavior_hint=""),
+    tyro.conf.arg(metavar="[STUDY]", help="Folder of the study; else --storage, or TTS_STORAGE.", help_behavior_hint=""),
 ]
 Places = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(metavar="[STUDY] FILE", help="Folder of a study with its own database (else --storage), and the file.", help_behavior_hint=""),
+    tyro.conf.arg(metavar="[STUDY] FILE", help="Folder of the study (else --storage, or TTS_STORAGE), and the file.", help_behavior_hint=""),
 ]
-Storage = Annotated[str | None, tyro.conf.arg(metavar="URL", help="Database of the study.", help_behavior_hint="")]
+Storage = Annotated[
+    str | None, tyro.conf.arg(metavar="URL", help="Database of the study.", help_behavior_hint="(default TTS_STORAGE in the environment)")
+]
 Name = Annotated[
     str | None, tyro.conf.arg(metavar="NAME", help="Name of the study in the database.", help_behavior_hint="(default the only one there)")
 ]
@@ -138,18 +140,22 @@ def delete(
 
 
 def _find(folder: Path | None, storage: str | None, name: str | None) -> "OpenStudy":
-    from tts.tuning.address import given_storage
     from tts.tuning.upkeep import find
 
-    return find(folder, given_storage(storage) if folder is None else storage, name)
+    return find(folder, storage, name)
 
 
 def _places(command: str, places: tuple[str, ...], storage: str | None) -> tuple[Path | None, Path]:
     """The study's folder, where its database is not named, and the file. Raises UsageError."""
-    if len(places) != (1 if storage else 2):
-        raise UsageError(f"tts study {command} takes STUDY and FILE, or --storage URL and FILE, got {' '.join(places) or 'neither'}")
+    from tts.tuning.address import STORAGE_VARIABLE, given_storage
+
     paths = [local(place) for place in places]
-    return (None if storage else paths[0]), paths[-1]
+    if len(paths) == 2:
+        return paths[0], paths[1]
+    if len(paths) == 1 and given_storage(storage):
+        return None, paths[0]
+    got = " ".join(places) or "neither"
+    raise UsageError(f"tts study {command} takes STUDY and FILE, or FILE and --storage URL (or {STORAGE_VARIABLE}), got {got}")
 
 
 def _print(results: "StudyRecord", workers: list[str]) -> None:

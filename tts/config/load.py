@@ -103,7 +103,10 @@ def unknown(path: str) -> str:
 def describe(error: ValidationError) -> str:
     """One line for every wrong field: its name, what is allowed, what was given."""
     lines = []
+    wrong = [item["loc"] for item in error.errors()]
     for item in error.errors():
+        if item["type"] == "too_short" and any(loc[: len(item["loc"])] == item["loc"] and loc != item["loc"] for loc in wrong):
+            continue  # its members were left out because they are wrong: that is said already
         path = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             lines.append(unknown(path))

@@ -51,7 +51,9 @@ def best_yaml(results: StudyRecord, number: int | None = None) -> str:
     trial = next((trial for trial in results.trials if trial.number == wanted and trial.values), None)
     if trial is None:
         completed = ", ".join(str(trial.number) for trial in results.trials if trial.values)
-        raise UsageError(f"trial {number} of study {results.name!r} has not completed; completed are {completed or 'none'}")
+        there = any(trial.number == number for trial in results.trials)
+        what = f"trial {number} of study {results.name!r} has not completed" if there else f"study {results.name!r} has no trial {number}"
+        raise UsageError(f"{what}; completed are {completed or 'none'}")
     lines = [f"Trial {trial.number} of study {results.name}: {_reached(results, trial)}. Use it with --config."]
     if results.several:
         lines += [f"Pareto set: trial {other.number}: {_reached(results, other)}" for other in results.trials if other.number in results.pareto]

@@ -97,8 +97,6 @@ class Plan(BaseModel):
         found = []
         if self.features != other.features:
             found.append(f"the features' fingerprint is {other.features}, the study's is {self.features}")
-        if self.code != other.code:
-            found.append(f"the code is that of version {other.version} ({other.code}), the study's of {self.version} ({self.code})")
         ours, theirs = flatten(self.config), flatten(other.config)
         decisive = [
             name for name in ours if (name.startswith(tuple(f"{section}." for section in _SECTIONS)) or name in _KNOBS) and name not in self.space
@@ -241,6 +239,11 @@ def _refuse_other(known: Plan, plan: Plan, name: str, url: str) -> None:
         raise UsageError(f"study {name!r} keeps its trials in {known.folder}; give that folder, or choose another study")
     if known.folder != plan.folder and not moved:
         logger.warning("study %s kept its trials in %s, which is not here: those under way begin again in %s", name, known.folder, plan.folder)
+    if known.code != plan.code:
+        raise UsageError(
+            f"study {name!r} was made by the code of version {known.version} ({known.code}), this is version {plan.version} ({plan.code}): trials "
+            "would not be comparable; go on with it from the installation that made it, or start another study"
+        )
     if different := known.differences(plan):
         raise UsageError(
             f"study {name!r} exists and its trials would not be comparable: {'; '.join(different)}; set it back, or choose another study"

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from tts.config.load import override
 from tts.errors import DataError, UsageError
 from tts.storage import reporting
+from tts.tuning.address import STORAGE_VARIABLE, given_storage
 from tts.tuning.attributes import WORKER
 from tts.tuning.identity import is_of_this_host
 from tts.tuning.lock import study_lock
@@ -25,14 +26,16 @@ BUDGETS = ("trials", "gpu_hours", "hours", "plateau_trials")
 
 
 def find(folder: Path | None, storage: str | None, name: str | None) -> Study:
-    """Opens the study `name`, or the only one there, of a folder's database or of the one at the URL `storage`.
+    """Opens the study `name`, or the only one there, of a folder's database or of the one at the URL `storage`, else at TTS_STORAGE.
+
+    A folder whose study is in a server's database names the study, TTS_STORAGE the database.
 
     Raises:
-        UsageError: Neither folder nor URL; or no name, and several studies to choose among.
+        UsageError: Neither folder nor URL, or both; or no name, and several studies to choose among.
         DataError: No database, no study in it, or none of that name; those that are there are listed.
         CannotWriteError, ServiceUnavailableError: The database.
     """
-    url = storage_url(_with_database(folder), None) if storage is None else storage_url(Path(), storage)
+    url, name = _database(folder, storage, name)
     opened = open_storage(url)
     names = persistently(lambda: sorted(study.study_name for study in opened.get_all_studies()), url=url)
     where = public(url)
@@ -117,18 +120,31 @@ def delete(study: Study, *, sure: bool, keep_trials: bool = False) -> str:
     return what + runs
 
 
-def _with_database(folder: Path | None) -> Path:
+def _database(folder: Path | None, storage: str | None, name: str | None) -> tuple[str, str | None]:
+    """The database's URL, and the study's name where it is known."""
+    given = given_storage(storage)
     if folder is None:
-        raise UsageError("say which study: its folder STUDY, or --storage URL")
+        if given is None:
+            raise UsageError(f"say which study: its folder STUDY, or --storage URL, or set {STORAGE_VARIABLE}")
+        return storage_url(Path(), given), name
+    if storage is not None:
+        raise UsageError(f"give STUDY or --storage, not both: which study is meant, that of {folder} or one of {public(storage)}?")
     if (folder / "study.db").exists():
-        return folder
+        return storage_url(folder, None), name
+    known, where = _elsewhere(folder)
+    if given is not None and known:
+        return storage_url(Path(), given), name or known
+    raise DataError(f"the study of {folder} is in another database, {where}: set {STORAGE_VARIABLE} to its URL, password included, and try again")
+
+
+def _elsewhere(folder: Path) -> tuple[str, str]:
+    """Name and database, without its password, of a study that left only its results in the folder. Raises DataError."""
     if not folder.exists():
         raise DataError(f"study {folder} does not exist")
     if not (folder / "study.json").is_file():
         raise DataError(f"{folder} holds no study.db; expected a folder made by `tts tune`, or --storage URL")
     try:
         known: dict[str, Any] = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        hint = f"--storage {known['storage']} --study {known['name']}"
-    except (ValueError, KeyError, TypeError):
-        hint = "--storage URL"
-    raise DataError(f"the study of {folder} is not in that folder; give its database: {hint}")
+        return str(known["name"]), str(known["storage"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / 'study.json'} does not name a study ({error}); give its database with --storage URL") from None
