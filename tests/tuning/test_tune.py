@@ -12,15 +12,15 @@ import soundfile
 import yaml
 
 from tts.config.load import flatten, override, read_config, to_json
-from tts.errors import DataError, TrainingDivergedError, UsageError
+from tts.errors import DataError, PreemptedError, TrainingDivergedError, TtsError, UsageError
 from tts.progress import Silent
 from tts.tracking import NoTracker, open_tracker
 from tts.training.preemption import StopFlag
 from tts.tuning.archive import export_study
-from tts.tuning.launch import Ended, Workers
+from tts.tuning.launch import Ended, Task, Workers
 from tts.tuning.storage import storage_url
 from tts.tuning.study import create_study, open_study
-from tts.tuning.tune import tune
+from tts.tuning.tune import _run, tune
 from tts.tuning.worker import work
 
 PROGRAM = """
@@ -167,6 +167,54 @@ def test_workers_that_all_end_early_are_reported_with_their_reason(features, bas
         DataError, match=re.escape("no worker left after 0 finished trials (worker 0 ended with exit code 65: feature store is damaged;")
     ):
         tune(features, tmp_path / "study", base, storage=None, name="voices", tracker=NoTracker(), progress=Silent(), launcher=Broken())
+
+
+def test_a_study_whose_workers_were_all_killed_was_preempted_and_goes_on(features, base, tmp_path):
+    class Killed(InThisProcess):
+        def __init__(self, *codes):
+            self.ended = tuple(Ended(f"worker {number}", code, "") for number, code in enumerate(codes))
+
+        def start(self, task, workers):
+            pass
+
+    def ending(*codes):
+        with pytest.raises(TtsError, match="no worker left after 0 finished trials") as caught:
+            tune(
+                features, tmp_path / "study", base,
+                storage=None, name="voices", tracker=NoTracker(), progress=Silent(), launcher=Killed(*codes),
+            )  # fmt: skip
+        return caught.value.exit_code
+
+    assert ending(-signal.SIGKILL, -signal.SIGTERM) == PreemptedError.exit_code
+    assert ending(-signal.SIGKILL, 1) == TtsError.exit_code  # a defect does not go away by itself
+    assert ending(-signal.SIGKILL, 65) == DataError.exit_code
+
+
+@pytest.mark.parametrize(("number", "ending"), [(signal.SIGTERM, PreemptedError), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_tune_that_is_stopped_while_its_database_is_away_ends_as_asked(make_study, features, postgres, caplog, number, ending):
+    study = make_study(url=postgres.database())
+
+    class Asked(StopFlag):
+        """Once the waiting for the database has begun."""
+
+        def __bool__(self):
+            if "trying again" in caplog.text:
+                self.set(number)
+            return super().__bool__()
+
+    class LosesItsDatabase(InThisProcess):
+        def start(self, task, workers):
+            pass
+
+        def poll(self):
+            postgres.stop()
+            return Workers(1, ())
+
+    try:
+        with pytest.raises(ending, match="study 'voices' stopped while its database was away"):
+            _run(study, LosesItsDatabase(), Task(features, study.url, "voices"), 1, Silent(), Asked())
+    finally:
+        postgres.start()
 
 
 def test_a_study_that_goes_on_continues_its_run_but_not_one_of_another_store(features, base, tmp_path):

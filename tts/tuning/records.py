@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -156,11 +156,14 @@ class StudyRecord(BaseModel):
         return len(self.objectives) > 1
 
 
-def record(study: Study, *, importances: bool = True) -> StudyRecord:
-    """The study as it stands; without importances it costs milliseconds. Raises ServiceUnavailableError."""
-    plan = study.plan
+def record(study: Study, *, importances: bool = True, stop: Callable[[], object] = lambda: False) -> StudyRecord:
+    """The study as it stands; without importances it costs milliseconds.
+
+    `stop` ends the waiting for a database that is away. Raises ServiceUnavailableError.
+    """
+    plan = persistently(study.read_plan, url=study.url, stop=stop)
     tuning = plan.config.tuning
-    frozen = persistently(lambda: study.trials.get_trials(deepcopy=False), url=study.url)
+    frozen = persistently(lambda: study.trials.get_trials(deepcopy=False), url=study.url, stop=stop)
     own = [trial for trial in frozen if IMPORTED not in trial.user_attrs]
     names = list(Objective(tuning.objective).names)
     counts = Counter(trial.state.name.lower() for trial in own)

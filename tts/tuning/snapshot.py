@@ -1,5 +1,6 @@
 """A study under way at one moment, and what happened between two of them. Pure: whoever shows it reads the study."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tts.tuning.records import FINISHED, Limit, StudyRecord, TrialRecord, record
@@ -42,9 +43,9 @@ class Snapshot:
         return min(of_trials, *hours) if hours else of_trials
 
 
-def snapshot(study: Study, *, workers: int | None = None) -> Snapshot:
-    """Reads what Optuna's cache has not seen: trials that are not finished. Raises ServiceUnavailableError."""
-    return Snapshot(record(study, importances=False), workers)
+def snapshot(study: Study, *, workers: int | None = None, stop: Callable[[], object] = lambda: False) -> Snapshot:
+    """Reads what Optuna's cache has not seen: trials that are not finished. `stop`: as `record`'s. Raises ServiceUnavailableError."""
+    return Snapshot(record(study, importances=False, stop=stop), workers)
 
 
 @dataclass(frozen=True)

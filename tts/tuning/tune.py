@@ -5,7 +5,8 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,11 +139,10 @@ def _run(study: Study, launcher: Launcher, task: Task, workers: int, progress: P
     try:
         launcher.start(task, workers)
         reported = 0
-        with shown(progress, snapshot(study, workers=workers)) as view:
+        with _ending_as_asked(stop, task.name), shown(progress, snapshot(study, workers=workers, stop=lambda: stop)) as view:
             while True:
                 alive = launcher.poll()  # before the study is read: once nobody is left, that is final
-                Budget.state(study, lambda: stop)
-                now = snapshot(study, workers=alive.alive)
+                now = snapshot(study, workers=alive.alive, stop=lambda: stop)
                 view.update(now)
                 if now.study.spent:
                     return
@@ -159,10 +159,22 @@ def _run(study: Study, launcher: Launcher, task: Task, workers: int, progress: P
         launcher.stop()
 
 
+@contextmanager
+def _ending_as_asked(stop: StopFlag, name: str) -> Iterator[None]:
+    """Who was asked to stop while the database was away has stopped as asked: nothing is left to do about the database."""
+    try:
+        yield
+    except ServiceUnavailableError as error:
+        if stop:
+            raise stopped(stop, f"study {name!r} stopped while its database was away ({error}); the same command goes on with it") from error
+        raise
+
+
 def _abandoned(workers: Workers, name: str, done: int) -> TtsError:
     """All workers are gone and the budget is not spent: the error that they ended with."""
     kinds = {kind.exit_code: kind for kind in (UsageError, DataError, ServiceUnavailableError, CannotWriteError, PreemptedError)}
-    kind = next((kinds[ended.code] for ended in workers.ended if ended.code in kinds), TtsError)
+    killed: type[TtsError] = PreemptedError if all(ended.code < 0 for ended in workers.ended) else TtsError
+    kind = next((kinds[ended.code] for ended in workers.ended if ended.code in kinds), killed)
     lines = "; ".join(dict.fromkeys(str(ended) for ended in workers.ended))
     return kind(f"study {name!r} has no worker left after {done} finished trials ({lines}); the same command goes on with it")
 
