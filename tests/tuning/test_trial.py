@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tts.config.load import override
-from tts.errors import DataError, PreemptedError
+from tts.errors import CannotWriteError, DataError, PreemptedError
 from tts.training.preemption import StopFlag
 from tts.training.run_folder import read_state
 from tts.tuning.storage import is_locked
@@ -123,6 +123,22 @@ def test_values_that_cannot_be_trained_with_fail_the_trial(work, tmp_path):
 def test_broken_surroundings_are_not_the_trials_fault(work, tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         run_trial(Work(tmp_path / "nowhere", work.run, work.lock, work.config, 1), go_on, StopFlag())
+
+
+@pytest.mark.parametrize("inside", ["run", "lock"])
+def test_a_folder_that_cannot_be_made_is_not_the_trials_fault(work, tmp_path, inside):
+    (tmp_path / "file").write_text("")
+    blocked = {"run": replace(work, run=tmp_path / "file" / "trials" / "0"), "lock": replace(work, lock=tmp_path / "file" / "trial-0")}
+
+    with pytest.raises(CannotWriteError, match=r"cannot write .*/file/.*: a file is in the way"):
+        run_trial(blocked[inside], go_on, StopFlag())
+
+
+def test_a_log_that_cannot_be_written_is_not_the_trials_fault(work):
+    work.log.mkdir(parents=True)
+
+    with pytest.raises(CannotWriteError, match=r"cannot write .*/trial.log: Is a directory"):
+        run_trial(work, go_on, StopFlag())
 
 
 def test_an_error_of_the_judge_ends_the_process(work):

@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,8 +18,9 @@ from typing import Any, NoReturn
 from tts.config import Config
 from tts.config.load import from_mapping, override
 from tts.data.store import FeatureStore
-from tts.errors import PreemptedError, TtsError
+from tts.errors import CannotWriteError, PreemptedError, TtsError
 from tts.progress import Silent
+from tts.storage import reporting
 from tts.training.cores import usable_cores
 from tts.training.loop import train
 from tts.training.preemption import StopFlag, listen
@@ -56,9 +57,13 @@ def main(control: Connection, lifeline: Connection, task: str) -> None:
 
 def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | None, stop: StopFlag) -> dict[str, Any]:
     """The last message."""
-    _redirect(Path(trial["log"]))
+    log, lock = Path(trial["log"]), Path(trial["lock"])
     try:
-        with locked(Path(trial["lock"]), seconds=LAST_CHILD_SECONDS):
+        with _surroundings(log):
+            _redirect(log)
+        with ExitStack() as held:
+            with _surroundings(lock):
+                held.enter_context(locked(lock, seconds=LAST_CHILD_SECONDS))
             return _train(control, trial, store or FeatureStore.open(Path(trial["features"])), stop)
     except PreemptedError:
         return {"kind": "preempted"}
@@ -113,6 +118,18 @@ def _receive(control: Connection) -> dict[str, Any]:
 def _end_with_worker() -> NoReturn:
     """As the watch does, which may see it a moment later: another may take up the trial, so nothing more is written."""
     os._exit(PreemptedError.exit_code)
+
+
+@contextmanager
+def _surroundings(path: Path) -> Iterator[None]:
+    """What keeps a trial from beginning in its folder, whatever the reason, is not the trial's fault. Raises CannotWriteError, TimeoutError."""
+    try:
+        with reporting(path):
+            yield
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise CannotWriteError(f"cannot write {path}: {error.strerror}; mend it, or choose another folder") from error
 
 
 def _redirect(log: Path) -> None:
