@@ -71,11 +71,6 @@ class Budget:
         return persistently(lambda: Budget.of(study.read_plan().config.tuning, study.trials.get_trials(deepcopy=False)), url=study.url, stop=stop)
 
     @property
-    def trials_left(self) -> int:
-        """Trials that are still to finish."""
-        return max(0, self.trials - self.finished)
-
-    @property
     def gpu_hours_left(self) -> float:
         """Hours of training; infinite without a limit."""
         return max(0.0, self.gpu_hours - self.gpu_hours_used) if self.gpu_hours else math.inf
