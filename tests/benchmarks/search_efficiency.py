@@ -11,6 +11,7 @@ Steps are those of all trials, pruned and failed ones included, up to the end of
 share of the steps of the 30 random trials. Studies are kept in build/search_efficiency/: after an interruption the same command goes on.
 
     python -m tests.benchmarks.search_efficiency            # three seeds, two studies at a time
+    python -m tests.benchmarks.search_efficiency --default  # `random` and the default study only
     python -m tests.benchmarks.search_efficiency --quick    # whether it works: one seed, few and short trials
 """
 
@@ -49,6 +50,13 @@ TARGET = 1 / 3
 NAME = "efficiency"
 DEFAULT = TuningConfig().sampler
 OTHER = "gp" if DEFAULT == "tpe" else "tpe"
+KEYS = {
+    "search": "search_steps_vs_random",
+    "other": f"search_steps_vs_random_{OTHER}",
+    "blind": "search_steps_vs_random_without_baseline",
+}
+HEADS = {"search": f"{DEFAULT}: steps to random's best", "other": OTHER, "blind": f"{DEFAULT} without the baseline"}
+"""Figure and column of each kind of study that is compared with `random`."""
 
 # The layout of the demo preset in a width at which a trial takes seconds, ten frames a step.
 NETWORK = {
@@ -156,14 +164,14 @@ def compare(trials: Sequence[tuple[int, float]], target: float, whole: int) -> O
     return Outcome(min(value for _, value in trials), int(steps[-1]), trials[0][1], share)
 
 
-def outcomes(scale: Scale, seed: int) -> dict[str, Outcome]:
+def outcomes(scale: Scale, seed: int, kinds: Sequence[str]) -> dict[str, Outcome]:
     """The studies of a seed, `random` against itself."""
     random = history(scale.folder / names(seed)["random"])
     target, whole = min(value for _, value in random), sum(steps for steps, _ in random)
-    return {kind: compare(history(scale.folder / name), target, whole) for kind, name in names(seed).items()}
+    return {kind: compare(history(scale.folder / names(seed)[kind]), target, whole) for kind in ("random", *kinds)}
 
 
-def measure(scale: Scale, console: Console, at_once: int) -> list[dict[str, Outcome]]:
+def measure(scale: Scale, console: Console, at_once: int, kinds: Sequence[str]) -> list[dict[str, Outcome]]:
     """Runs what is not there yet."""
     features = scale.folder / "features"
     corpus = scale.folder / "corpus"
@@ -175,21 +183,19 @@ def measure(scale: Scale, console: Console, at_once: int) -> list[dict[str, Outc
         summary = tune(features, scale.folder / name, config, storage=None, name=NAME, tracker=NoTracker(), progress=Silent())
         console.print(f"{name}: {summary.counts}, best {summary.value:.4g}")
 
-    jobs = [job for seed in range(scale.seeds) for job in studies(scale, seed).items()]
+    jobs = [(names(seed)[kind], studies(scale, seed)[names(seed)[kind]]) for kind in ("random", *kinds) for seed in range(scale.seeds)]
     with ThreadPoolExecutor(at_once) as pool:
         for done in [pool.submit(run, name, config) for name, config in jobs]:
             done.result()
-    return [outcomes(scale, seed) for seed in range(scale.seeds)]
+    return [outcomes(scale, seed, kinds) for seed in range(scale.seeds)]
 
 
 def figures(found: Sequence[dict[str, Outcome]]) -> dict[str, float | None]:
     """Flat, for the JSON file; null where the target was not reached."""
     flat: dict[str, float | None] = {}
-    for kind, key in (
-        ("search", "search_steps_vs_random"),
-        ("other", f"search_steps_vs_random_{OTHER}"),
-        ("blind", "search_steps_vs_random_without_baseline"),
-    ):
+    for kind, key in KEYS.items():
+        if kind not in found[0]:
+            continue
         shares = [seed[kind].share for seed in found]
         flat[f"{key}_median"] = _number(median(shares))
         flat |= {f"{key}_seed_{place}": _number(share) for place, share in enumerate(shares)}
@@ -203,26 +209,19 @@ def figures(found: Sequence[dict[str, Outcome]]) -> dict[str, float | None]:
 
 def table(found: Sequence[dict[str, Outcome]]) -> str:
     """Markdown."""
-    head = [
-        "seed",
-        "best of random",
-        "baseline",
-        "best of search",
-        f"{DEFAULT}: steps to random's best",
-        f"{OTHER}",
-        f"{DEFAULT} without the baseline",
-    ]
+    kinds = [kind for kind in KEYS if kind in found[0]]
+    head = ["seed", "best of random", "baseline", "best of search", *(HEADS[kind] for kind in kinds)]
     rows = [
-        [str(place), *(f"{value:.3f}" for value in (seed["random"].best, seed["search"].first, seed["search"].best)), *_shares(seed)]
+        [str(place), *(f"{value:.3f}" for value in (seed["random"].best, seed["search"].first, seed["search"].best)), *_shares(seed, kinds)]
         for place, seed in enumerate(found)
     ]
-    middle = [_share(median(seed[kind].share for seed in found)) for kind in ("search", "other", "blind")]
+    middle = [_share(median(seed[kind].share for seed in found)) for kind in kinds]
     lines = [head, ["--:"] * len(head), *rows, ["median", "", "", "", *middle]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _shares(seed: dict[str, Outcome]) -> list[str]:
-    return [f"{_share(seed[kind].share)} of {seed['random'].steps:,}" for kind in ("search", "other", "blind")]
+def _shares(seed: dict[str, Outcome], kinds: Sequence[str]) -> list[str]:
+    return [f"{_share(seed[kind].share)} of {seed['random'].steps:,}" for kind in kinds]
 
 
 def _share(share: float) -> str:
@@ -237,11 +236,12 @@ def main() -> int:
     """Measures, writes build/search_efficiency.json, prints the table."""
     parser = argparse.ArgumentParser(description="Training steps until the search has found what 30 full random trials find.")
     parser.add_argument("--quick", action="store_true", help="one seed, few and short trials: whether it works")
+    parser.add_argument("--default", action="store_true", help="the default study only, not the other sampler nor the one without the baseline")
     parser.add_argument("--at-once", type=int, default=2, help="studies that run at the same time, one core each")
     options = parser.parse_args()
     wait_patiently()
     console = Console(stderr=True)
-    found = measure(QUICK if options.quick else FULL, console, options.at_once)
+    found = measure(QUICK if options.quick else FULL, console, options.at_once, ["search"] if options.default else list(KEYS))
     results = RESULTS.with_stem("search_efficiency_quick") if options.quick else RESULTS
     write_text(results, json.dumps(figures(found), indent=2) + "\n")
     sys.stdout.write(table(found) + "\n")
