@@ -4,9 +4,14 @@ import signal
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from tts.errors import ServiceUnavailableError
+from tts.tuning.failure import LeaseLostError, passes
 from tts.tuning.lock import holds, is_locked, locked, study_lock
+from tts.tuning.retry import persistently
 from tts.tuning.storage import create_tables, open_storage, storage_url
 
 
@@ -63,6 +68,94 @@ def test_a_studys_lock_is_one_over_processes_and_waits_no_longer_than_it_may(url
     with study_lock(url, "voices"):
         pass
     assert not holds(url)
+
+
+def _work(do, pipe):
+    try:
+        do(pipe)
+    except (LeaseLostError, SQLAlchemyError, StorageInternalError) as error:
+        pipe.send("the lease is lost" if isinstance(error, LeaseLostError) else f"passes: {passes(error)}")
+    else:
+        pipe.send("done")
+
+
+@pytest.fixture
+def frozen(monkeypatch):
+    """Runs `do(pipe)` in a process that is stopped by the kernel once it has sent something; answers with how to wake it and its last word."""
+    monkeypatch.setattr("tts.tuning.engine.IDLE_SECONDS", 2.0)
+    monkeypatch.setattr("tts.tuning.lock.IDLE_SECONDS", 2.0)
+    monkeypatch.setattr("tts.tuning.lock.LOCK_SECONDS", 30.0)
+    context, processes = multiprocessing.get_context("fork"), []
+
+    def freeze(do):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(do, theirs), daemon=True)
+        process.start()
+        processes.append(process)
+        assert ours.poll(60)
+        ours.recv()
+        os.kill(process.pid, signal.SIGSTOP)
+
+        def wake():
+            os.kill(process.pid, signal.SIGCONT)
+            ours.send("go on")
+            assert ours.poll(60)
+            return ours.recv()
+
+        return wake
+
+    yield freeze
+    for process in processes:
+        _kill(process)
+
+
+def test_a_process_frozen_inside_the_studys_lock_keeps_it_no_longer_than_a_transaction_may_rest(postgres_url, frozen):
+    create_tables(postgres_url)
+
+    def do(pipe):
+        storage = open_storage(postgres_url)
+        with study_lock(postgres_url, "voices"):
+            storage.get_all_studies()
+            pipe.send("held")
+            pipe.recv()
+            storage.get_all_studies()
+
+    wake = frozen(do)
+    with study_lock(postgres_url, "voices"):
+        pass
+    assert wake() == "passes: True"
+    with study_lock(postgres_url, "voices"):
+        pass
+
+
+def test_a_trial_is_given_on_though_its_worker_was_frozen_in_the_middle_of_a_beat(postgres_url, frozen):
+    create_tables(postgres_url)
+    study = optuna.create_study(storage=open_storage(postgres_url), study_name="voices")
+    storage, trial = study._storage._backend, study.ask()._trial_id
+    storage.sign(trial, "a:1", {})
+    storage.engine.dispose()
+    frozen_once = []
+
+    def do(pipe):
+        theirs = open_storage(postgres_url)
+
+        def beat():
+            with theirs._fenced(trial, "a:1") as connection:
+                if not frozen_once:
+                    frozen_once.append(True)
+                    pipe.send("held")
+                    pipe.recv()
+                theirs._beat(connection, trial)
+
+        persistently(beat, url=postgres_url)
+
+    wake = frozen(do)
+    with study_lock(postgres_url, "voices"):
+        assert storage.release(trial, {}, lease=None) is True
+        storage.set_trial_state_values(trial, TrialState.RUNNING)
+        storage.sign(trial, "b:1", {})
+    assert wake() == "the lease is lost"
+    assert storage.get_trial(trial).user_attrs == {"lease": "b:1"}
 
 
 def test_a_lock_inside_itself_is_a_defect_not_a_wait(url):

@@ -115,7 +115,7 @@ def test_under_the_studys_lock_nothing_is_retried(postgres_url):
     [
         ("40001", True), ("40P01", True), ("55P03", True), ("57P01", True), ("57P02", True), ("57P03", True), ("08006", True), ("53300", True),
         ("28P01", False), ("28000", False), ("3D000", False), ("42501", False), ("53100", False), ("23505", False), ("42P01", False),
-        ("25006", False),
+        ("25006", False), ("25P03", True),
     ],
 )  # fmt: skip
 def test_what_passes_by_itself_is_told_by_the_servers_code(state, transient, postgres_url):

@@ -104,6 +104,25 @@ def test_a_server_gets_few_connections_that_say_whose_they_are(postgres, postgre
     assert storage.engine.pool.size() == 1
 
 
+LIMITS = ("idle_in_transaction_session_timeout", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "work_mem")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", ("30s", "20", "10", "3", "4MB")),
+        ("?options=-c%20idle_in_transaction_session_timeout%3D45s%20-c%20work_mem%3D5MB", ("45s", "20", "10", "3", "5MB")),
+    ],
+)
+def test_a_server_gives_up_transactions_and_hosts_that_are_silent_unless_the_url_says_otherwise(options, expected, postgres_url):
+    create_tables(postgres_url)
+    storage = open_storage(postgres_url + options)
+    for _ in range(2):  # the connection that Optuna made, and one that replaced it
+        with storage.engine.connect() as connection:
+            assert tuple(connection.exec_driver_sql(f"SHOW {name}").scalar() for name in LIMITS) == expected
+            connection.invalidate()
+
+
 @pytest.mark.parametrize("make", [create_tables, open_storage])
 def test_a_database_that_is_a_text_file_is_named(make, tmp_path):
     file = tmp_path / "study.db"
@@ -131,10 +150,13 @@ def test_a_damaged_database_is_named(tmp_path):
 def test_another_programs_file_is_not_taken_for_a_study(make, tmp_path):
     with sqlite3.connect(tmp_path / "study.db") as connection:
         connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.close()
+    before = (tmp_path / "study.db").read_bytes()
 
     with pytest.raises(DataError, match=r"another program's|not Optuna's"):
         make(storage_url(tmp_path, None))
-    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("recipes",)]
+    assert (tmp_path / "study.db").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
 
 
 @pytest.mark.parametrize("make", [create_tables, open_storage])

@@ -16,8 +16,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tts.errors import CannotWriteError, DataError, ServiceUnavailableError, TakenOverError, TtsError, UsageError
 from tts.tuning.address import public
 
-_PASSING = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
-"""Connection lost, serialisation, deadlock, too many connections, lock not available, shut down, crashed, starting up."""
+_PASSING = ("08", "25P03", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
+"""Connection lost, transaction that rested too long, serialisation, deadlock, too many connections, lock not available, server shut down, crashed,
+starting up."""
 _REFUSED = ("28", "3D000", "08004")
 _UNWRITABLE = ("25006", "42501", "53100", "54")
 _FOREIGN = ("42P01", "42703", "3F000", "42883")

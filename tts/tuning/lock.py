@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from tts.errors import ServiceUnavailableError
 from tts.tuning.address import canonical, parsed, public, sqlite_file
-from tts.tuning.engine import make_engine
+from tts.tuning.engine import IDLE_SECONDS, make_engine
 from tts.tuning.failure import reaching
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 LOCK_SECONDS = 120.0
 """How long a lock is waited for: its holders keep it for less than a second."""
 _LOCK_TIMEOUT = "55P03"
+_LIMITS = sqlalchemy.text("SELECT set_config('lock_timeout', :lock, true), set_config('idle_in_transaction_session_timeout', :idle, true)")
+"""Of the transaction: behind a pooler what a connection was told may have been told to another."""
 _engines: dict[tuple[int, str], Engine] = {}
 _held = threading.local()
 
@@ -129,7 +131,7 @@ def _beside(file: Path, url: str, what: str) -> Iterator[None]:
 def _advisory(url: str, what: str, *, joined: bool) -> Iterator[None]:
     key = int.from_bytes(hashlib.blake2b(f"tts {what}".encode(), digest_size=8).digest(), "big", signed=True)
     with _connected(url) as connection, connection.begin():
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS)}s'")
+        connection.execute(_LIMITS, {"lock": f"{LOCK_SECONDS:g}s", "idle": f"{IDLE_SECONDS:g}s"})
         try:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
         except OperationalError as error:
