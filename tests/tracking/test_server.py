@@ -316,6 +316,44 @@ def test_flush_beside_a_living_recorder(mlflow_server, seen, tmp_path):
     assert history == [(step, 1.0 / step) for step in range(1, len(history) + 1)]
 
 
+@contextlib.contextmanager
+def forgetful(remembers: threading.Event):
+    """Speaks like MLflow, and knows no run that it made until it `remembers`."""
+    run = {"info": {"run_id": "1", "run_uuid": "1", "experiment_id": "0", "status": "RUNNING"}, "data": {}}
+    experiment = {"experiment": {"experiment_id": "0", "name": EXPERIMENT, "lifecycle_stage": "active"}}
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            said = experiment if "/experiments/" in self.path else {"run": run} if self.path.endswith("/runs/create") else {}
+            known = remembers.is_set() or "/runs/log-batch" not in self.path
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(said if known else {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}).encode())
+
+        do_GET = do_POST = do_PATCH = do_PUT = answer
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_server_that_forgets_what_it_makes_is_told_and_asked_again(tmp_path, caplog):
+    remembers = threading.Event()
+    with forgetful(remembers) as uri, open_tracker(config(uri), tmp_path) as tracker:
+        with tracker.run("train") as run:
+            run.metrics({"loss": 1.0}, 1)
+        wait(lambda: f"MLflow at {uri} forgets run {run.id}" in caplog.text, 60)
+        remembers.set()
+        wait(lambda: tracker.undelivered == 0, 60)
+
+
 def test_registering_delivers_the_run_first(relay, seen, tmp_path, mlflow_server):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.pt").write_bytes(b"weights")

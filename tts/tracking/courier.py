@@ -37,6 +37,9 @@ class Courier:
         self._location, self._store = location, store
         self._delivery: Delivery | None = None
         self._own: dict[str, Spool] = {}
+        """Runs of this process that are not ended and delivered yet."""
+        self._changing = threading.Lock()
+        """Of `_own`."""
         self._settled: dict[str, int] = {}
         """Sizes of spools at which nothing was left of them."""
         self._wake, self._closing = threading.Event(), threading.Event()
@@ -53,7 +56,8 @@ class Courier:
 
     def add(self, spool: Spool) -> None:
         """From now on the run is this process's to deliver."""
-        self._own[spool.key] = spool
+        with self._changing:
+            self._own[spool.key] = spool
         self.begin()
 
     def notify(self) -> None:
@@ -66,7 +70,9 @@ class Courier:
         self._wake.set()
         if self._thread:
             self._thread.join(seconds)
-        return sum(spool.pending(self._location.name) for spool in self._own.values())
+        with self._changing:
+            runs = list(self._own.values())
+        return sum(spool.pending(self._location.name) for spool in runs)
 
     def _work(self) -> None:
         pause = FIRST_PAUSE
@@ -106,7 +112,7 @@ class Courier:
         complete, errors = True, []
         for spool in self._waiting():
             try:
-                ended = not spool.alive()
+                ended, size = not spool.alive(), spool.size()
                 done = delivery.finish(spool) if ended else delivery.deliver(spool)
             except TtsError as error:
                 errors.append(error)
@@ -114,19 +120,32 @@ class Courier:
                     break
                 continue
             if done and ended:
-                self._settled[spool.key] = spool.size()
+                self._settle(spool, size)
             complete = complete and (done or spool.key not in self._own)
         if errors:
             raise errors[0]
         return complete
 
+    def _settle(self, spool: Spool, size: int) -> None:
+        """Nothing is left of a run up to that size, and nobody records in it: it is no more to be thought of, unless it is taken up again."""
+        self._settled[spool.key] = size
+        with self._changing:
+            if self._own.get(spool.key) is spool:  # else it was taken up again meanwhile
+                del self._own[spool.key]
+
     def _waiting(self) -> list[Spool]:
         """Our runs, and now and then those that nobody records in any more: to their end, whoever began them."""
-        runs = list(self._own.values())
+        with self._changing:
+            runs = list(self._own.values())
         if self._closing.is_set() or time.monotonic() - self._swept >= SWEEP_SECONDS:
             self._swept = time.monotonic()
-            runs += [spool for spool in spools(self._location.spool) if spool.key not in self._own and not spool.alive()]
-        return [spool for spool in runs if self._settled.get(spool.key) != spool.size()]
+            own = {spool.key for spool in runs}
+            others = [spool for spool in spools(self._location.spool) if spool.key not in own]
+            runs += [spool for spool in others if not self._is_settled(spool) and not spool.alive()]
+        return [spool for spool in runs if not self._is_settled(spool)]
+
+    def _is_settled(self, spool: Spool) -> bool:
+        return self._settled.get(spool.key) == spool.size()
 
     def _connected(self) -> "Delivery":
         if self._delivery is None:

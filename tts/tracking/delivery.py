@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from tts.errors import ServiceUnavailableError
 from tts.tracking.mlflow_store import GoneError, MlflowStore, RefusedError
 from tts.tracking.replay import Artefact, End, Item, Param, Part, Replay, Start, Values, changed
 from tts.tracking.spool import Spool, State
@@ -20,7 +21,7 @@ def silent(_key: str, _records: int) -> None:
 
 
 class Delivery:
-    """Delivers runs to one store, and remembers what it read of them."""
+    """Delivers runs to one store, and remembers what it read of those that are not ended."""
 
     def __init__(self, store: MlflowStore, folder: Path) -> None:
         self.store, self.folder, self.name = store, folder, store.location.name
@@ -42,7 +43,7 @@ class Delivery:
             except _StrangerError:
                 logger.warning("MLflow at %s does not know run %s any more: it is sent anew", self.store.location.public, spool.key)
                 replay = Replay()
-                complete = self._send(spool, State(self.name), replay, heard)
+                complete = self._send_anew(spool, replay, heard)
             if complete:
                 self._replays[spool.key] = replay
             return complete
@@ -53,11 +54,14 @@ class Delivery:
             return False
         replay = self._replays[spool.key]
         recorder = None if replay.ended else spool.abandoned(replay.attempt)
-        if recorder is None:
-            return True
-        recorder.append("end", status="KILLED", ms=int(spool.file.stat().st_mtime * 1000))
-        recorder.close()
-        return self.deliver(spool, wait=wait, heard=heard)
+        if recorder is not None:
+            recorder.append("end", status="KILLED", ms=int(spool.file.stat().st_mtime * 1000))
+            recorder.close()
+            if not self.deliver(spool, wait=wait, heard=heard):
+                return False
+        if self._replays[spool.key].ended:
+            del self._replays[spool.key]  # a run that is taken up again is read again
+        return True
 
     def run_id(self, key: str) -> str:
         """The store's id of a run. Raises GoneError where it is not there."""
@@ -88,6 +92,14 @@ class Delivery:
                 shutil.rmtree(spool.copies / Path(part.content.copy).parts[0], ignore_errors=True)
             heard(spool.key, part.records)
         return True
+
+    def _send_anew(self, spool: Spool, replay: Replay, heard: Heard) -> bool:
+        try:
+            return self._send(spool, State(self.name), replay, heard)
+        except _StrangerError as error:
+            raise ServiceUnavailableError(
+                f"MLflow at {self.store.location.public} forgets run {spool.key} as soon as it has made or named it; see its log and its database"
+            ) from error
 
     def _begin(self, spool: Spool, state: State, start: Start, heard: Heard) -> bool:
         """Finds, or else creates, the run in the store; False while its parent is not there."""
