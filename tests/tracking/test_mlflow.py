@@ -1,21 +1,30 @@
 """Runs in MLflow's own store, a SQLite file."""
 
+import contextlib
 import math
 import multiprocessing
 import re
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tts.config import TrackingConfig
-from tts.errors import CannotWriteError, DataError, PreemptedError, UsageError
+from tts.errors import CannotWriteError, DataError, PreemptedError, ServiceUnavailableError, UsageError
 from tts.progress import Silent
-from tts.tracking import CHAMPION, Registration, open_tracker
+from tts.tracking import CHAMPION, Registration, mlflow_store, open_tracker
 from tts.tracking.flush import flush
 from tts.tracking.location import Location, redact
 from tts.tracking.mlflow_store import explain
+
+
+def wait(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "still waiting"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +242,44 @@ def test_a_locked_database_is_waited_for(tracker, seen, folder):
         threading.Timer(1.5, lambda: lock.execute("COMMIT")).start()
     lock.close()
     assert seen.run(run.id).data.metrics == {"loss": 1.0}
+
+
+def test_a_database_that_stays_locked_is_told_and_taken_up_later(seen, folder, tmp_path, monkeypatch):
+    """Another program reads it, and it is not in WAL mode yet: the mode cannot be set."""
+    reader = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        store.backup(reader)
+    reader.execute("PRAGMA journal_mode=DELETE")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM experiments").fetchall()
+    monkeypatch.setattr(mlflow_store, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(mlflow_store, "PAUSES", (0.1,))
+    with pytest.raises(ServiceUnavailableError, match="database is locked"):
+        mlflow_store.MlflowStore(Location(tmp_path, "", "voices"))
+    reader.close()
+    mlflow_store.MlflowStore(Location(tmp_path, "", "voices"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as later:
+        assert later.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_runs_that_ended_and_were_delivered_take_no_memory(tracker, seen, folder):
+    courier = tracker._courier
+    with tracker:
+        for number in range(5):
+            with tracker.run(f"trial {number}") as run:
+                run.metrics({"loss": 1.0, "gate_loss": math.nan}, step=1)
+        wait(lambda: not courier._own)
+        assert not courier._delivery._replays
+        assert tracker.undelivered == 0
+        with tracker.run("trial 4", run_id=run.id) as again:
+            again.metrics({"loss": 1.0, "gate_loss": math.nan}, step=1)  # what the attempt before had done
+            again.metrics({"loss": 0.5, "gate_loss": math.nan}, step=2)
+            assert courier._own.keys() == {run.id}
+    assert seen.history(run.id, "loss") == [(1, 1.0), (2, 0.5)]
+    assert seen.run(run.id).data.tags["non_finite.gate_loss"] == "2"
+    assert seen.run(run.id).info.status == "FINISHED"
+    assert not courier._own
+    assert not courier._delivery._replays
 
 
 def test_on_nfs4_a_run_is_recorded_and_delivered(tracker, seen, nfs4):

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds between attempts while a SQLite file is locked."""
+BUSY_SECONDS = 10.0
+"""In each attempt, for the mode of a new SQLite file."""
+ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, BotoCoreError, ClientError, OSError)
+"""What a store answers with; requests' errors are OSErrors."""
 PARENT = "mlflow.parentRunId"
 KEY = "tts.key"
 """Tag with our own id of a run: by it a run is found again, whoever created it."""
@@ -55,7 +59,7 @@ class MlflowStore:
             self._client = self._ask(lambda: MlflowClient(store, store))
             self._own = self._open_experiment(location.experiment, artefacts.as_uri() if artefacts else None)
             if database:
-                _share(database)
+                self._ask(lambda: _share(database))
         self.experiment, self.parent = self._inherited() or (self._own, "")
 
     def ask(self, call: str, *arguments: Any, **named: Any) -> Any:
@@ -131,7 +135,7 @@ class MlflowStore:
         for pause in (*PAUSES, None):
             try:
                 return call()
-            except (MlflowException, SQLAlchemyError, BotoCoreError, ClientError, OSError) as error:  # requests' errors are OSErrors
+            except ERRORS as error:
                 if pause is None or "locked" not in str(error):
                     raise explain(error, self.location) from error
             time.sleep(pause * random.uniform(0.5, 1.5))
@@ -184,6 +188,5 @@ def _creating(database: Path | None) -> Iterator[None]:
 
 def _share(database: Path) -> None:
     """Write-ahead logging: readers and a writer at the same time. The file remembers it."""
-    with sqlite3.connect(database, timeout=60) as connection:
+    with closing(sqlite3.connect(database, timeout=BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
