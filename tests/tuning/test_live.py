@@ -178,7 +178,7 @@ def test_a_terminal_shows_the_study_and_is_sane_after_ctrl_c(features, base, tmp
     try:
         screen = _read(ours, lambda text: re.search(r"[1-9]\d* complete", plain(text)) is not None)
         assert "study tacotron2" in plain(screen)
-        assert "1 workers alive here" in plain(screen)
+        assert "1 worker alive here" in plain(screen)
         process.send_signal(signal.SIGINT)
         screen += _read(ours, lambda text: "\x1b[?25h" in text or process.poll() is not None)
         end = time.monotonic() + 100

@@ -160,7 +160,7 @@ def _states(now: Snapshot) -> Text:
     for state, colour in COLOURS.items():
         if number := now.study.counts.get(state):
             text.append(f"{number} {state}   ", style=colour)
-    alive = "" if now.workers is None else f"{now.workers} workers alive here, "
+    alive = "" if now.workers is None else f"{now.workers} worker{'' if now.workers == 1 else 's'} alive here, "
     with_one = len({trial.worker for trial in now.running})
     return text.append(f"{alive}{with_one} with a trial")
 

@@ -97,7 +97,7 @@ def summary(now: Snapshot) -> str:
     if study.best:
         words.append(f"best {figures(study, study.best.values)} (trial {study.best.number})")
     if now.workers is not None:
-        words.append(f"{now.workers} workers")
+        words.append(f"{now.workers} worker{'' if now.workers == 1 else 's'}")
     if now.seconds_left:
         words.append(f"about {duration(now.seconds_left)} left")
     return "; ".join(words)

@@ -57,19 +57,20 @@ def _create_tables(url: str) -> None:
     if file:
         _refuse_foreign(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-    with schema_lock(url):
-        if file:
-            connection = sqlite3.connect(file, timeout=BUSY_SECONDS)
-            connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
-            connection.close()
-        engine = make_engine(url)
-        try:
+    engine = make_engine(url)
+    try:
+        _is_complete(engine, url)  # before anything is written: another program's database stays as it is
+        with schema_lock(url):
+            if file:
+                connection = sqlite3.connect(file, timeout=BUSY_SECONDS)
+                connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
+                connection.close()
             if _is_complete(engine, url):
                 return
             models.BaseModel.metadata.create_all(engine)
-        finally:
-            engine.dispose()
-        StudyStorage(url).engine.dispose()  # notes Optuna's version of the schema
+            StudyStorage(url).engine.dispose()  # notes Optuna's version of the schema
+    finally:
+        engine.dispose()
 
 
 def _is_complete(engine: Engine, url: str) -> bool:
