@@ -23,6 +23,8 @@ _REFUSED = ("28", "3D000", "08004")
 _UNWRITABLE = ("25006", "42501", "53100", "54")
 _FOREIGN = ("42P01", "42703", "3F000", "42883")
 _PASSING_MYSQL = (1040, 1158, 1159, 1160, 1161, 1205, 1213, 2002, 2003, 2006, 2013, 2055)
+_PASSING_SQLITE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+"""The last: processes that open the write-ahead log at once got into each other's way too often."""
 _REFUSED_MYSQL = (1044, 1045, 1049)
 _UNWRITABLE_MYSQL = (1021, 1036, 1114, 1142, 1290)
 _REFUSED_WORDS = (
@@ -48,7 +50,7 @@ def passes(error: BaseException) -> bool:
         return False
     root = _root(error)
     if isinstance(root, sqlite3.Error):
-        return getattr(root, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return getattr(root, "sqlite_errorcode", 0) & 0xFF in _PASSING_SQLITE
     if _sqlstate(root) is not None or _number(root) is not None:
         return _says(error, _PASSING, _PASSING_MYSQL, ())
     # Without a SQLSTATE the server has not answered: the connection could not be made, or broke.
