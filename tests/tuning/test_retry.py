@@ -126,6 +126,14 @@ def test_what_passes_by_itself_is_told_by_the_servers_code(state, transient, pos
     assert passes(caught.value) is transient
 
 
+@pytest.mark.parametrize(("code", "transient"), [("BUSY", True), ("LOCKED", True), ("PROTOCOL", True), ("CORRUPT", False), ("FULL", False)])
+def test_what_passes_by_itself_is_told_by_sqlites_code(code, transient):
+    # SQLite's own words come with the code; a race for the write-ahead log cannot be had at will.
+    error = sqlite3.OperationalError("locking protocol")
+    error.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{code}")
+    assert passes(sqlalchemy.exc.OperationalError("BEGIN", {}, error)) is transient
+
+
 def test_a_defect_is_never_retried(postgres_url):
     calls = []
     with pytest.raises(ZeroDivisionError):
