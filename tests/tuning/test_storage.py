@@ -11,11 +11,12 @@ import sqlalchemy
 from tests.postgresql import PASSWORD
 from tts.errors import CannotWriteError, DataError, ServiceUnavailableError, TtsError, UsageError
 from tts.tuning.address import canonical
+from tts.tuning.launch import Task
 from tts.tuning.lock import study_lock
 from tts.tuning.queue import take
 from tts.tuning.space import default_params, search_space
 from tts.tuning.storage import create_tables, open_storage, public, reaching, storage_url
-from tts.tuning.study import Plan, create_study, open_study
+from tts.tuning.study import Plan, Study, create_study, open_study
 
 
 def _at_once(count, target, *arguments):
@@ -246,9 +247,16 @@ def test_what_is_no_shared_database_is_refused(url, use):
     assert "secret" not in _everything(caught.value)
 
 
-def test_a_server_without_its_driver_is_refused():
-    with pytest.raises(UsageError, match=r"driver .* is not installed"):
-        open_storage("mysql://user:secret@127.0.0.1/studies")
+@pytest.mark.parametrize("use", [create_tables, open_storage])
+def test_a_server_without_its_driver_is_refused(use):
+    with pytest.raises(UsageError, match=r"mysql://user:\*\*\*@127.0.0.1/studies: the driver MySQLdb is not installed") as caught:
+        use(f"mysql://user:{quote(PASSWORD, safe='')}@127.0.0.1/studies")
+    assert quote(PASSWORD, safe="") not in _everything(caught.value)
+
+
+def test_what_cannot_be_imported_later_is_no_missing_driver(postgres_url):
+    with pytest.raises(ImportError, match="no_such_sampler"), reaching(postgres_url):
+        import no_such_sampler  # noqa: F401
 
 
 def _everything(error):
@@ -283,17 +291,27 @@ def test_a_password_is_never_shown(tmp_path, postgres_url):
 
     assert public(url) == "postgresql+psycopg://tuner:***@host:5432/studies"
     assert storage_url(tmp_path, "postgres://a:b@c/d") == storage_url(tmp_path, "postgresql://a:b@c/d") == "postgresql+psycopg://a:b@c/d"
-    with pytest.raises(UsageError) as caught, reaching(url):
-        raise ImportError("no driver", name="psycopg")
-    assert "psycopg is not installed" in str(caught.value)
-    assert "secret" not in _everything(caught.value)
-    url = "postgresql://tuner:se@cret@host/studies"
-    with pytest.raises(UsageError, match="%40") as caught:
-        storage_url(tmp_path, url)
-    assert "cret" not in _everything(caught.value)
     create_tables(postgres_url)
     storage = open_storage(postgres_url)
-    assert PASSWORD not in repr(storage) + str(storage.engine) + repr(storage.engine)
+    opened = Study(optuna.create_study(storage=storage, study_name="voices"), storage, postgres_url)
+    shown = repr(storage) + str(storage.engine) + repr(storage.engine) + repr(opened) + repr(Task(tmp_path, postgres_url, "voices"))
+    assert quote(PASSWORD, safe="") not in shown
+    assert PASSWORD not in shown
+
+
+@pytest.mark.parametrize("password", ["a@hush", "a@hush/b", "a@hush?b=c", "a@b?hush=c", "a@b/hush@c", "a@b:5/hush"])
+def test_a_password_that_is_not_encoded_is_refused_and_not_shown(password):
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"one @; percent-encode") as caught:
+            storage_url(None, f"postgresql://tuner:{password}@host/studies")
+        assert "hush" not in _everything(caught.value)
+
+
+def test_an_at_sign_in_a_files_name_is_no_password(tmp_path):
+    url = storage_url(tmp_path / "a@b@c", None)
+    create_tables(url)
+    assert open_storage(url).get_all_studies() == []
+    assert (tmp_path / "a@b@c" / "study.db").exists()
 
 
 def test_a_failed_statement_shows_no_password(postgres_url):

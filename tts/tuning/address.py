@@ -48,8 +48,9 @@ def parsed(url: str) -> URL:
         raise UsageError(f"storage must be a SQLite, PostgreSQL or MySQL database {_EXAMPLES}, got {backend}")
     if backend == "sqlite" and found.database in (None, "", ":memory:"):
         raise UsageError("storage must be a file that worker processes share, got a SQLite database in memory")
-    if "@" in (found.host or ""):
-        raise UsageError("storage must be a database URL with one @; write an @ in the password as %40")
+    if backend != "sqlite" and url.count("@") > 1:
+        # Part of the password would be taken for the host, the database or an option, and shown.
+        raise UsageError("storage must be a database URL with one @; percent-encode user and password: %40 for @, %2F for /, %3F for ?, %3A for :")
     return found
 
 

@@ -16,7 +16,8 @@ import sqlalchemy
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from tts.tuning.address import parsed
+from tts.errors import UsageError
+from tts.tuning.address import parsed, public
 
 BUSY_SECONDS = 60
 """How long a SQLite writer waits for its turn."""
@@ -76,13 +77,20 @@ def _limit(connection: Any, given: str) -> None:
 
 
 def make_engine(url: str) -> Engine:
-    """An engine as the study's storage has it. Raises ImportError where the driver is missing."""
+    """An engine as the study's storage has it. Raises UsageError where the driver is missing."""
     return checked(sqlalchemy.create_engine(parsed(url), **engine_options(url)))
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Keyword arguments of SQLAlchemy's create_engine."""
+    """Keyword arguments of SQLAlchemy's create_engine. Raises UsageError where the driver that it would load is missing."""
     found = parsed(url)
+    try:
+        found.get_dialect().import_dbapi()
+    except ImportError as error:
+        raise UsageError(
+            f"study database {public(url)}: the driver {error.name or found.get_driver_name()} is not installed; install it, or leave --storage out "
+            "for SQLite"
+        ) from error
     backend = found.get_backend_name()
     if backend == "sqlite":
         return {"connect_args": {"timeout": BUSY_SECONDS, "factory": Connection}}

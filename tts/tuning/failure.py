@@ -64,10 +64,6 @@ def reaching(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
         raise _ours(error, public(url)) from error
-    except ImportError as error:
-        raise UsageError(
-            f"study database {public(url)}: the driver {error.name or ''} is not installed; install it, or leave --storage out for SQLite"
-        ) from error
     except RuntimeError as error:
         if "optuna" not in str(error):
             raise

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -25,7 +25,7 @@ class Task:
     """What a worker works on."""
 
     features: Path
-    storage: str
+    storage: str = field(repr=False)
     """The database's URL. It may hold a password: never in arguments, environment or logs."""
     name: str
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,8 @@ class Study:
 
     trials: optuna.Study
     storage: StudyStorage
-    url: str
+    url: str = field(repr=False)
+    """It may hold a password."""
 
     @property
     def name(self) -> str:
