@@ -1,7 +1,8 @@
 """Locks that hold over processes, and over hosts where the database is a server.
 
 SQLite: a lock on a file beside the database, which the kernel gives back when its holder dies. PostgreSQL: an advisory lock of a transaction,
-which the server gives back when the connection breaks, and which works behind a pooler. MySQL: GET_LOCK.
+which the server gives back when the connection breaks. It holds behind a pooler of transactions, too, but psycopg prepares what it sends often, so
+that the pooler must know prepared statements (PgBouncer from 1.22, with its max_prepared_statements). MySQL: GET_LOCK.
 """
 
 import fcntl
