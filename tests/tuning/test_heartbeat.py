@@ -11,7 +11,7 @@ HERE, ELSEWHERE = "here-0123abcd-000000000000", "elsewhere-0123abcd-000000000000
 
 
 def never():
-    return False
+    return 0.0
 
 
 def beating(study, *, stale_seconds=60.0):
@@ -79,12 +79,12 @@ def test_a_note_that_is_refused_loses_the_lease_too(make_study, until):
 def test_a_worker_judges_nobody_before_its_own_beats_went_through_for_long_enough(make_study, until):
     study = make_study()
     begun = time.monotonic()
-    with beating(study, stale_seconds=0.5) as heartbeat:
-        assert not heartbeat.may_judge()
-        until(heartbeat.may_judge)
+    with beating(study) as heartbeat:
+        assert heartbeat.steady() == 0
+        until(lambda: heartbeat.steady() >= 0.5)
         assert time.monotonic() - begun >= 0.5
         heartbeat._closed.set()  # no beat from here on
-        until(lambda: not heartbeat.may_judge())
+        until(lambda: heartbeat.steady() == 0)
 
 
 def test_an_outage_of_the_database_makes_nobody_look_dead_and_is_told_once(make_study, postgres, until, caplog):
@@ -95,17 +95,17 @@ def test_an_outage_of_the_database_makes_nobody_look_dead_and_is_told_once(make_
         Heartbeat(study, seconds=0.1, stale_seconds=1.0) as theirs,
         theirs.of(held.id, held.lease, lambda: None),
     ):
-        until(ours.may_judge)
+        until(lambda: ours.steady() >= 1.0)
         caplog.clear()
         postgres.stop()
-        until(lambda: not ours.may_judge())
+        until(lambda: ours.steady() == 0)
         down = time.monotonic()
         until(lambda: time.monotonic() - down > 1.0)  # stale_seconds: whoever asked the database now would find them dead
         postgres.start()
-        taken = take(study, HERE, ours.may_judge)
+        taken = take(study, HERE, ours.steady)
         with ours.of(taken.id, taken.lease, lambda: None):
-            until(ours.may_judge)
-            second = take(study, HERE, ours.may_judge)
+            until(lambda: ours.steady() >= 1.0)
+            second = take(study, HERE, ours.steady)
         theirs.check()
         until(lambda: "reach the study again" in caplog.text)
 

@@ -1,24 +1,33 @@
+import math
 import multiprocessing
 import os
 import signal
+from collections import Counter
 
 import pytest
+from optuna.pruners import HyperbandPruner, NopPruner
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from tts.tuning.budget import Budget
 from tts.tuning.failure import LeaseLostError
 from tts.tuning.identity import is_of_this_host, new_worker
 from tts.tuning.lock import locked
-from tts.tuning.queue import count, hand_back, take, worker_lock
+from tts.tuning.queue import hand_back, take, worker_lock
 from tts.tuning.study import open_study
 
 
 def never():
-    return False
+    """For how long a worker's beats went through that has just begun."""
+    return 0.0
 
 
 def always():
-    return True
+    return math.inf
+
+
+def count(study):
+    return Counter(trial.state for trial in study.trials.trials)
 
 
 def finish(study, held, state=TrialState.COMPLETE):
@@ -135,7 +144,7 @@ def test_a_trial_that_is_handed_back_goes_on_as_itself(make_study, living):
     again = take(open_study(study.url, "voices"), worker, never)
     assert (again.number, again.trial.params) == (held.number, held.trial.params)
     assert again.trial.intermediate_values == {2: 0.5}
-    known = {"tracking_run": "abc", "worker": worker, "interruptions": ["asked to stop"], "seconds": 1.5, "lease": again.lease}
+    known = {"tracking_run": "abc", "worker": worker, "interruptions": ["asked to stop"], "seconds": 1.5, "lease": again.lease, "stale_seconds": 60.0}
     assert again.trial.user_attrs == known
     assert count(study) == {TrialState.RUNNING: 1}
     with pytest.raises(LeaseLostError):
@@ -187,6 +196,49 @@ def test_a_worker_of_another_host_is_judged_by_its_heartbeat_and_only_by_who_can
     assert study.trials.trials[held.number].user_attrs["interruptions"] == ["its worker gave no sign of life for 0.2 s"]
     with pytest.raises(LeaseLostError):
         study.storage.report(held.id, held.lease, 2, 0.1)
+
+
+def test_shorter_times_make_nobody_look_dead_who_goes_by_longer_ones(make_study, living, until):
+    study = make_study(trials=3, heartbeat_seconds=600, stale_seconds=3600)
+    held = take(study, "another-host-0123abcd-0123456789ab", never)
+    study = make_study(trials=3, heartbeat_seconds=0.05, stale_seconds=0.2)
+    worker = living(study)
+    until(lambda: study.storage.stale(study.id, 0.2))
+
+    second = take(study, worker, always)
+    assert second.number != held.number
+    assert (held.trial.user_attrs["stale_seconds"], second.trial.user_attrs["stale_seconds"]) == (3600, 0.2)
+
+    # A worker that began before goes on as it began, with this trial, too; so it says so, and judges nobody sooner.
+    third = take(study, "another-host-0123abcd-0123456789ac", always, stale_seconds=3600)
+    assert third.trial.user_attrs["stale_seconds"] == 3600
+    assert third.number not in (held.number, second.number)
+    assert take(study, worker, always) is None
+
+
+def test_a_worker_goes_by_the_longest_time_when_it_judges(make_study, living, until):
+    study = make_study(trials=2, heartbeat_seconds=0.05, stale_seconds=0.2)
+    held = take(study, "another-host-0123abcd-0123456789ab", never)
+    until(lambda: study.storage.stale(study.id, 0.3))
+
+    second = take(study, living(study), always, stale_seconds=3600)  # its own beats may have gaps of an hour and a half
+    assert second.number != held.number
+    hand_back(study, second, "asked to stop", {})
+    until(lambda: study.storage.stale(study.id, 0.4))
+    assert take(study, living(study), lambda: 0.1).number != held.number  # its beats went through for less than 0.2 s
+
+
+def test_a_worker_takes_pruner_and_sampler_as_the_study_says_now(make_study, living):
+    study = make_study(trials=3, pruner="hyperband", sampler="tpe")
+    running = open_study(study.url, "voices")
+    worker = living(study)
+    take(running, worker, never)
+    assert (type(running.trials.pruner), type(running.trials.sampler.inner)) == (HyperbandPruner, TPESampler)
+
+    make_study(trials=3, pruner="none", sampler="random")  # `tts tune` once more
+    take(running, worker, never)
+
+    assert (type(running.trials.pruner), type(running.trials.sampler.inner)) == (NopPruner, RandomSampler)
 
 
 def test_a_heartbeat_keeps_a_trial_of_another_host(make_study, living):

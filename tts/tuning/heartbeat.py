@@ -4,8 +4,8 @@ A trial whose beats are older than `tuning.stale_seconds` is given to another wo
 long as the worker lives, and a beat that the database refuses says that the trial is another attempt's by now: the lease is lost.
 
 While the database is away nobody's beats get through, and all look dead when it returns. A worker therefore judges others only after its own
-beats went through without a gap for the whole of `stale_seconds`: by then every living worker has beaten again. Idle workers ask the database
-for nothing but an answer, to know that.
+beats went through without a gap for the whole of `stale_seconds`, the others' and its own: by then every living worker has beaten again. Idle
+workers ask the database for nothing but an answer, to know that.
 """
 
 import logging
@@ -75,13 +75,18 @@ class Heartbeat:
         if self._lost is not None:
             raise LeaseLostError(self._lost.trial_id, self._lost.lease)
 
-    def may_judge(self) -> bool:
-        """Whether a trial without beats means a dead worker: ours went through for all of `stale_seconds`, up to now."""
+    @property
+    def stale_seconds(self) -> float:
+        """Without a beat for so long, this worker is dead. It stays so for its life, whatever the study says later, as its beats' interval does."""
+        return self._stale
+
+    def steady(self) -> float:
+        """For how many seconds our beats have gone through without a gap, up to now: others without beats for that long at most are dead."""
         through = self._through
         if through is None:
-            return False
+            return 0.0
         first, last = through
-        return last - first >= self._stale and _now() - last <= self._gap
+        return last - first if _now() - last <= self._gap else 0.0
 
     @property
     def _gap(self) -> float:

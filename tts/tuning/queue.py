@@ -10,7 +10,6 @@ and, on the host that it runs on, at once by a file lock that it holds: the kern
 
 import logging
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,19 +19,19 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tts.tuning.attributes import DEATHS, IMPORTED, INTERRUPTIONS, LEASE, LOG, METRICS, REASON, SECONDS, SPANS, TRACKING_RUN, WORKER
+from tts.tuning.attributes import DEATHS, IMPORTED, INTERRUPTIONS, LEASE, LOG, METRICS, REASON, SECONDS, SPANS, STALE_SECONDS, TRACKING_RUN, WORKER
 from tts.tuning.budget import Budget
 from tts.tuning.failure import LeaseLostError
 from tts.tuning.identity import is_of_this_host
 from tts.tuning.lock import is_locked, study_lock
 from tts.tuning.retry import persistently
-from tts.tuning.search import sampler
+from tts.tuning.search import pruner, sampler
 from tts.tuning.space import suggest
 from tts.tuning.study import Plan, Study, space_of
 
 __all__ = [
     "DEATHS", "IMPORTED", "INTERRUPTIONS", "LEASE", "LOG", "METRICS", "REASON", "SECONDS", "SPANS", "TRACKING_RUN", "WORKER",
-    "Held", "count", "hand_back", "reclaim", "take", "worker_lock",
+    "Held", "hand_back", "reclaim", "take", "worker_lock",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -64,24 +63,21 @@ def worker_lock(folder: Path, worker: str) -> Path:
     return folder / ".locks" / f"worker-{worker}"
 
 
-def take(study: Study, worker: str, may_judge: Callable[[], bool], stop: Callable[[], object] = lambda: False) -> Held | None:
+def take(
+    study: Study, worker: str, steady: Callable[[], float], stop: Callable[[], object] = lambda: False, *, stale_seconds: float = 0.0
+) -> Held | None:
     """The next trial: one that waits, else a new one; None where the budget allows none to begin.
 
-    The trials of dead workers are taken back first; those of workers on other hosts if `may_judge` says that ours can tell (see heartbeat).
+    The trials of dead workers are taken back first; those of workers on other hosts only where ours can tell: `steady` says for
+    how many seconds its beats have gone through, and `stale_seconds` what it goes by where the study says less by now (see heartbeat).
     `stop` ends the waiting for a database that is away. Raises LeaseLostError, ServiceUnavailableError.
     """
     lease = f"{worker}:{uuid.uuid4().hex[:8]}"
-    return persistently(lambda: _take(study, worker, lease, may_judge), url=study.url, stop=stop)
+    return persistently(lambda: _take(study, worker, lease, steady, stale_seconds), url=study.url, stop=stop)
 
 
-def count(study: Study) -> Counter[TrialState]:
-    """Trials by state, imported ones left out."""
-    trials = persistently(lambda: study.trials.get_trials(deepcopy=False), url=study.url)
-    return Counter(trial.state for trial in trials if IMPORTED not in trial.user_attrs)
-
-
-def hand_back(study: Study, held: Held, reason: str, attributes: Mapping[str, Any], *, died: bool = False, seconds: float | None = None) -> None:
-    """Lets a trial wait for a worker that goes on from its checkpoint; `died` counts against `tuning.max_retries`.
+def hand_back(study: Study, held: Held, reason: str, attributes: Mapping[str, Any], *, died: bool = False, seconds: float | None = None) -> bool:
+    """Lets a trial wait for a worker that goes on from its checkpoint; whether it ended instead, for `died` counts against `tuning.max_retries`.
 
     The database is waited for `seconds` at most (as `persistently`). Raises LeaseLostError, ServiceUnavailableError.
     """
@@ -94,46 +90,52 @@ def hand_back(study: Study, held: Held, reason: str, attributes: Mapping[str, An
             _release(study, held.trial, reason, attributes, lease=held.lease)
 
     persistently(operation, url=study.url, seconds=seconds)
+    return died and _deaths(held.trial) > retries
 
 
-def reclaim(study: Study, plan: Plan, may_judge: Callable[[], bool]) -> int:
-    """Takes back the trials of workers that died; how many. The caller holds the study's lock."""
+def reclaim(study: Study, plan: Plan, steady: Callable[[], float], stale_seconds: float) -> int:
+    """Takes back the trials of workers that died; how many. The caller holds the study's lock.
+
+    A worker beats as often as the study said when it began. Each is judged by the longest time that it, this worker or the study goes by.
+    """
     running = study.trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     if not running:
         return 0
-    seconds, retries = plan.config.tuning.stale_seconds, plan.config.tuning.max_retries
-    stale = set(study.storage.stale(study.id, seconds))
-    judging = may_judge()  # asked after the database has answered: it may have been away in between
+    retries, least = plan.config.tuning.max_retries, max(plan.config.tuning.stale_seconds, stale_seconds)
+    allowed = {trial.number: max(least, trial.user_attrs.get(STALE_SECONDS, 0.0)) for trial in running}
+    stale = {seconds: set(study.storage.stale(study.id, seconds)) for seconds in set(allowed.values())}
+    through = steady()  # asked after the database has answered: it may have been away in between
     taken = 0
     for trial in running:
-        worker = trial.user_attrs.get(WORKER)
+        worker, seconds = trial.user_attrs.get(WORKER), allowed[trial.number]
         if LEASE not in trial.user_attrs or worker is None:
             # Its worker died, or lost its connection, between asking and signing, both of which need the lock that we hold.
             taken += _release(study, trial, "it was never signed for", {}, lease=None)
         elif is_of_this_host(worker) and not is_locked(worker_lock(plan.folder, worker)):
             taken += _bury(study, trial, "its worker died", {}, lease=None, retries=retries)
-        elif judging and trial._trial_id in stale:  # noqa: SLF001
+        elif through >= seconds and trial._trial_id in stale[seconds]:  # noqa: SLF001
             taken += _bury(study, trial, f"its worker gave no sign of life for {seconds:g} s", {}, lease=None, retries=retries)
     return taken
 
 
-def _take(study: Study, worker: str, lease: str, may_judge: Callable[[], bool]) -> Held | None:
+def _take(study: Study, worker: str, lease: str, steady: Callable[[], float], stale_seconds: float) -> Held | None:
     """Takes a trial, or goes on with the one that an interrupted call with this lease took."""
     with _forgetting(study), study_lock(study.url, study.name):
         plan = study.read_plan()
-        if reclaim(study, plan, may_judge):
+        if reclaim(study, plan, steady, stale_seconds):
             study.forget()
         trials = study.trials.get_trials(deepcopy=False)
         ours = next((trial for trial in trials if trial.state == TrialState.RUNNING and trial.user_attrs.get(LEASE) == lease), None)
         next_one = ours or next((trial for trial in trials if trial.state == TrialState.WAITING), None)
         space = space_of(plan)
+        study.trials.pruner = pruner(plan.config.tuning)  # both as the study says now
         study.trials.sampler = sampler(plan.config.tuning, next_one.number if next_one else len(trials), space)
         if ours:
             asked = optuna.Trial(study.trials, ours._trial_id)  # noqa: SLF001
             study.storage.adopt(asked._trial_id, lease)  # noqa: SLF001
         elif Budget.of(plan.config.tuning, trials).may_begin:
             asked = study.trials.ask()
-            study.storage.sign(asked._trial_id, lease, {WORKER: worker})  # noqa: SLF001
+            study.storage.sign(asked._trial_id, lease, {WORKER: worker, STALE_SECONDS: max(plan.config.tuning.stale_seconds, stale_seconds)})  # noqa: SLF001
         else:
             return None
     # Outside the lock: a sampler may think for a while, and the others would wait for it. What the trial has already, it keeps.
@@ -155,7 +157,7 @@ def _forgetting(study: Study) -> Iterator[None]:
 
 
 def _bury(study: Study, trial: FrozenTrial, reason: str, attributes: Mapping[str, Any], *, lease: str | None, retries: int) -> bool:
-    deaths = trial.user_attrs.get(DEATHS, 0) + 1
+    deaths = _deaths(trial)
     if deaths <= retries:
         return _release(study, trial, reason, {**attributes, DEATHS: deaths}, lease=lease)
     reason = f"given up after {deaths} interrupted attempts, the last one: {reason}"
@@ -167,6 +169,12 @@ def _bury(study: Study, trial: FrozenTrial, reason: str, attributes: Mapping[str
     if ended:
         logger.warning("trial %d failed: %s", trial.number, reason)
     return ended
+
+
+def _deaths(trial: FrozenTrial) -> int:
+    """Of the trial's attempts, with the one that just died."""
+    deaths: int = trial.user_attrs.get(DEATHS, 0)
+    return deaths + 1
 
 
 def _release(study: Study, trial: FrozenTrial, reason: str, attributes: Mapping[str, Any], *, lease: str | None) -> bool:

@@ -65,7 +65,6 @@ def work(features: Path, *, storage: str, name: str, stop: StopFlag) -> Worked:
     identity, tuning = new_worker(), plan.config.tuning
     with (
         opened as tracker,
-        tracker,
         _signed_on(plan.folder, identity),
         Heartbeat(study, seconds=tuning.heartbeat_seconds, stale_seconds=tuning.stale_seconds) as heartbeat,
         TrialProcesses() as processes,
@@ -77,7 +76,7 @@ def _work(study: Study, identity: str, heartbeat: Heartbeat, stop: StopFlag, **s
     finished, idle = 0, IDLE_SECONDS[0]
     while True:
         try:
-            held = None if stop else take(study, identity, heartbeat.may_judge, lambda: stop)
+            held = None if stop else take(study, identity, heartbeat.steady, lambda: stop, stale_seconds=heartbeat.stale_seconds)
             if held is not None:
                 finished += Attempt(study, held, heartbeat, **surroundings).make(stop)
                 idle = IDLE_SECONDS[0]
@@ -153,7 +152,7 @@ def _signed_on(folder: Path, identity: str) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink()
+            lock.unlink(missing_ok=True)  # somebody may have cleared the folder
 
 
 def _tracking(plan: Plan) -> tuple[Tracker, str | None]:
