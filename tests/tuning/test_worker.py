@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 
 import numpy as np
 import optuna
@@ -14,9 +15,12 @@ from optuna.trial import TrialState
 from tts.config import TrackingConfig
 from tts.data.fingerprint import fingerprint
 from tts.data.store import FeatureStore
-from tts.errors import DataError, PreemptedError, UsageError
+from tts.errors import CannotWriteError, DataError, PreemptedError, UsageError
 from tts.training.preemption import StopFlag
 from tts.training.run_folder import read_state
+from tts.tuning.identity import new_worker
+from tts.tuning.pruning import judge
+from tts.tuning.queue import take
 from tts.tuning.results import record
 from tts.tuning.worker import work
 
@@ -133,9 +137,10 @@ def test_a_killed_process_costs_its_trial_an_attempt_and_no_more(make_study, fea
 def test_a_trial_whose_process_is_killed_again_and_again_fails(make_study, features):
     study = make_study(trials=2, max_retries=1, pruner="none")
 
-    work(features, storage=study.url, name="voices", stop=KillsTrials(study, 2))
+    finished = work(features, storage=study.url, name="voices", stop=KillsTrials(study, 2)).finished
 
     first, second = study.trials.trials
+    assert finished == 2
     assert first.state == TrialState.FAIL
     assert first.user_attrs["reason"] == "given up after 2 interrupted attempts, the last one: its process was killed by SIGKILL (out of memory?)"
     assert second.state == TrialState.COMPLETE
@@ -203,6 +208,63 @@ def test_broken_surroundings_end_the_worker_and_leave_the_trial_to_the_next(make
     assert "index.json is damaged" in trial.user_attrs["interruptions"][0]
 
 
+def test_a_run_folder_that_cannot_be_made_costs_nothing_of_the_budget(make_study, features):
+    study = make_study(trials=1)
+    (study.plan.folder / "trials").write_text("")
+
+    with pytest.raises(CannotWriteError, match="a file is in the way"):
+        work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    (trial,) = study.trials.trials
+    assert trial.state == TrialState.WAITING
+    assert "deaths" not in trial.user_attrs
+    (study.plan.folder / "trials").unlink()
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
+    assert study.trials.trials[0].state == TrialState.COMPLETE
+
+
+def test_a_worker_whose_lock_file_was_cleared_away_ends_well(make_study, features):
+    study = make_study(trials=1)
+
+    class Clears(StopFlag):
+        def __bool__(self):
+            for lock in (study.plan.folder / ".locks").glob("worker-*"):
+                lock.unlink()
+            return False
+
+    assert work(features, storage=study.url, name="voices", stop=Clears()).finished == 1
+
+
+@pytest.mark.parametrize("pruner", ["successive_halving", "hyperband"])
+def test_a_verdict_that_its_worker_did_not_live_to_act_on_is_given_again(make_study, features, pruner):
+    study = make_study(trials=4, pruner=pruner, pruner_min_reports=1, pruner_reduction_factor=4, sampler="random")
+    for _ in range(3):
+        held = take(study, "here", lambda: 0.0)
+        judge(study.trials, study.storage, held.trial, held.lease, 2, -100.0)
+        study.storage.finish(held.id, held.lease, TrialState.COMPLETE, [-100.0], {})
+    lost = take(study, new_worker(), lambda: 0.0)
+    assert judge(study.trials, study.storage, lost.trial, lost.lease, 2, 9.9)
+
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
+
+    trial = study.trials.trials[lost.number]
+    assert (trial.state, trial.intermediate_values, trial.value) == (TrialState.PRUNED, {2: 9.9}, 9.9)
+    assert trial.user_attrs["interruptions"] == ["its worker died"]
+
+
+def test_what_is_left_undelivered_is_told_once(make_study, features, caplog):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        study = make_study(trials=1)
+        tracking = TrackingConfig(backend="mlflow", uri=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        plan = study.plan.model_copy(update={"config": study.plan.config.model_copy(update={"tracking": tracking})})
+        study.trials.set_user_attr("plan", plan.model_dump(mode="json"))
+
+        work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    assert caplog.text.count("deliver them with") == 1
+
+
 def test_each_trial_is_a_run_below_the_studys(base, make_study, features):
     study = make_study(trials=2, pruner="none")
     folder = study.plan.folder
@@ -220,5 +282,7 @@ def test_each_trial_is_a_run_below_the_studys(base, make_study, features):
         own = [line for line in lines if line["run"] == start["run"]]
         (params,) = [line["values"] for line in own if line["kind"] == "params"]
         assert params == {name: str(value) for name, value in trial.params.items()}
-        assert {line["step"]: line["values"]["objective"] for line in own if line["kind"] == "metrics"} == trial.intermediate_values
+        metrics = [line for line in own if line["kind"] == "metrics"]  # two of each step: what was measured, and what it is worth
+        assert {line["step"]: line["values"]["objective"] for line in metrics if "objective" in line["values"]} == trial.intermediate_values
+        assert {line["step"] for line in metrics if "mel_loss" in line["values"]} == set(trial.intermediate_values)
         assert own[-1]["status"] == "FINISHED"

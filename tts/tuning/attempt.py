@@ -17,7 +17,7 @@ from tts.config.load import override
 from tts.errors import CannotWriteError, PreemptedError, ServiceUnavailableError, TtsError, UsageError
 from tts.tracking import Run, Tracker
 from tts.training.preemption import StopFlag
-from tts.tuning.attributes import LOG, METRICS, REASON, SECONDS, SPANS, TRACKING_RUN
+from tts.tuning.attributes import LOG, METRICS, PRUNED_AT, REASON, SECONDS, SPANS, STALE_SECONDS, TRACKING_RUN
 from tts.tuning.budget import Budget
 from tts.tuning.failure import LeaseLostError
 from tts.tuning.heartbeat import Heartbeat
@@ -119,7 +119,7 @@ class Attempt:
             with self.tracker.run(f"trial-{self.trial.number}", parent=self.parent, run_id=self._tracked()) as tracked:
                 state = self._train_and_tag(tracked, halt)
         except TrialKilledError as error:
-            self._hand_back(str(error), halt, died=True)
+            return self._hand_back(str(error), halt, died=True)
         except (TrialFailedError, UnusableMetricError, UsageError) as error:
             self._finish(TrialState.FAIL, halt, str(error))
             return True
@@ -187,7 +187,8 @@ class Attempt:
             tracked.metrics(metrics, step)  # first: what makes the objective unusable is what one wants to see, and non-finite values are counted
         self.values = self.objective.values(metrics, step)
         if step in self.reported:
-            return False
+            # Whoever reported it may have been killed before it acted on the verdict; a pruner asked again might say otherwise by now.
+            return self.trial.system_attrs.get(PRUNED_AT) == step and self.trial.number != BASELINE
         names = [f"objective.{name}" for name in self.objective.names] if self.objective.several else ["objective"]
         tracked.metrics(dict(zip(names, self.values, strict=True)), step)
         try:
@@ -219,16 +220,20 @@ class Attempt:
         figure = f": {reason}" if reason else f" with {', '.join(f'{value:.5g}' for value in self.values or ())}"
         logger.info("trial %d %s%s%s", self.trial.number, state.name.lower(), at, figure)
 
-    def _hand_back(self, reason: str, halt: Halt, *, died: bool = False) -> None:
-        """A database that is gone is not waited for: the trial is found stale, and whoever takes it goes on from its checkpoint."""
+    def _hand_back(self, reason: str, halt: Halt, *, died: bool = False) -> bool:
+        """Whether that finished the trial, which died too often.
+
+        A database that is gone is not waited for: the trial is found stale, and whoever takes it goes on from its checkpoint.
+        """
         log = {LOG: tail(self.folder / "trial.log")} if died else {}
         try:
-            hand_back(self.study, self.held, reason, {**self._measured(), **log}, died=died, seconds=halt.patience)
+            return hand_back(self.study, self.held, reason, {**self._measured(), **log}, died=died, seconds=halt.patience)
         except (ServiceUnavailableError, CannotWriteError) as error:
             logger.warning(
                 "trial %d cannot be handed back (%s); another worker takes it up after %g s without a sign of life (%s)",
-                self.trial.number, error, self.plan.config.tuning.stale_seconds, reason,
+                self.trial.number, error, self.trial.user_attrs[STALE_SECONDS], reason,
             )  # fmt: skip
+            return False
 
     def _measured(self) -> dict[str, Any]:
         """What the trial measured last, and its time over all attempts."""

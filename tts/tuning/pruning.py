@@ -13,6 +13,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tts.tuning.attributes import PRUNED_AT
 from tts.tuning.database import StudyStorage
 
 
@@ -27,6 +28,8 @@ def judge(study: optuna.Study, storage: StudyStorage, trial: FrozenTrial, lease:
     seen.intermediate_values = trial.intermediate_values if known else {**trial.intermediate_values, step: value}
     desk = _Desk(study)
     verdict = study.pruner.prune(optuna.Study(study.study_name, desk, study.sampler, study.pruner), seen)  # type: ignore[arg-type]
+    if verdict:
+        desk.marks[PRUNED_AT] = step  # a worker that is killed before it acts on it leaves the verdict to the next
     if not known or desk.marks:
         storage.report(trial._trial_id, lease, step, seen.intermediate_values[step], marks=desk.marks)  # noqa: SLF001  # its only name in the database
     trial.intermediate_values = seen.intermediate_values
