@@ -284,3 +284,23 @@ def test_the_environment_names_the_database_of_a_folder_and_of_a_file(tts, study
     code, out, _ = tts("study", "export", tmp_path / "voices.json")
     assert (code, out) == (0, f"exported: 5 trials of study voices to {tmp_path / 'voices.json'}\n")
     assert tts("study", "import", tmp_path / "voices.json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--tuning.knobs", "optimiser.learning_rat"], "did you mean optimiser.learning_rate?"),
+        (["--tuning.ranges", "[{knob: optimiser.learning_rate, low: 0.1, high: 2}]"], "optimiser.learning_rate"),
+        (["--tuning.objective", "[{metric: mel_los}]"], "mel_los"),
+        (["--tuning.objective", "[{metric: mel_loss, scale: 0}]"], "scale: Input should be greater than 0, got 0"),
+        (["--tuning.sampler", "tpee"], "tpe"),
+        (["--storage", "postgres//db/x"], "storage must be a database URL"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_is_made(tts, features, tmp_path, wrong, message):
+    code, _, said = tts("tune", features, tmp_path / "S", *wrong)
+
+    assert code == 64
+    assert message in said
+    assert "at least 1 item" not in said
+    assert not (tmp_path / "S").exists()

@@ -82,9 +82,13 @@ def tune(
     from tts.tracking import NOTE, open_tracker
     from tts.training.preemption import listen
     from tts.tuning.address import given_storage
+    from tts.tuning.storage import storage_url
+    from tts.tuning.tune import plan_of
     from tts.tuning.tune import tune as search
 
     config = override(config, {f"tuning.{name}": value for name, value in (("workers", workers), ("trials", trials)) if value is not None})
+    plan_of(features, folder, config)  # what cannot be searched is refused before a folder is made or a server asked
+    storage_url(folder, given_storage(storage))
     with listen() as stop, open_tracker(config.tracking, folder, must_answer=not (folder / NOTE).is_file()) as tracker:
         made = search(
             features, folder, config, storage=given_storage(storage), name=study, tracker=tracker, progress=for_terminal(), stop=stop,

@@ -66,6 +66,14 @@ class TuneSummary:
         return next(iter(self.values.values()))
 
 
+def plan_of(features: Path, study: Path, config: Config) -> Plan:
+    """What the study's workers would agree on; nothing is made, and no server asked. Raises UsageError, DataError."""
+    Objective(config.tuning.objective).check([*VALIDATION_METRICS, *FREE_RUNNING_METRICS])
+    store = FeatureStore.open(features)
+    store.check(config)
+    return Plan.of(config, store.fingerprint, study)
+
+
 def tune(
     features: Path,
     study: Path,
@@ -101,10 +109,7 @@ def tune(
         TrainingDivergedError: No trial completed; the message lists the reasons.
         PreemptedError, KeyboardInterrupt: The flag was set.
     """
-    Objective(config.tuning.objective).check([*VALIDATION_METRICS, *FREE_RUNNING_METRICS])
-    store = FeatureStore.open(features)
-    store.check(config)
-    plan = Plan.of(config, store.fingerprint, study)
+    plan = plan_of(features, study, config)
     url = storage_url(study, storage)
     prepare_folder(study)
     archive = read_archive(warm_start) if warm_start else None
@@ -119,7 +124,7 @@ def tune(
     launcher = launcher or LocalLauncher(study / "workers", restarts=config.tuning.max_retries)
     where = _where(config.tracking, tracking_folder or study)
     with tracker.run(name, run_id=_tracked(study, where)) as parent:
-        parent.params({"study": name, "features": store.fingerprint, **config.tuning.model_dump(mode="json")})
+        parent.params({"study": name, "features": plan.features, **config.tuning.model_dump(mode="json")})
         write_text(study / NOTE, json.dumps({"run": parent.id, **where}) + "\n")
         _run(opened, launcher, Task(features, url, name), config.tuning.workers, progress, StopFlag() if stop is None else stop)
         results = _write(opened, study)
