@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -75,15 +76,16 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def _binaries(self) -> Path:
-        import pgserver
-
-        found = Path(pgserver.__file__).parent / "pginstall"
+        package = find_spec("pgserver")  # not imported: it warns where the user has no folder for sockets, which we do not use
+        if package is None or package.origin is None:
+            raise ModuleNotFoundError("pgserver is not installed: run make setup")
+        found = Path(package.origin).parent / "pginstall"
         with suppress(PermissionError):
             subprocess.run([found / "bin" / "postgres", "--version"], check=True, stdout=subprocess.DEVNULL, **self._as())
             return found / "bin"
         # An environment below a closed home folder
         shutil.copytree(found, self.folder / "pginstall")
-        shutil.copytree(Path(pgserver.__file__).parent.parent / "pgserver.libs", self.folder / "pgserver.libs")
+        shutil.copytree(found.parent.parent / "pgserver.libs", self.folder / "pgserver.libs")
         return self.folder / "pginstall" / "bin"
 
     def _as(self) -> dict:
