@@ -5,6 +5,12 @@ from tts.errors import CannotWriteError, DataError
 from tts.tuning.launch import Ended, LocalLauncher, Task, Workers
 
 
+def running():
+    """The workers among this process's children; one that has ended shows no arguments any more."""
+    children = psutil.Process().children()
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and "tts.tuning" in child.cmdline()]
+
+
 def test_a_worker_that_ends_is_noticed_with_its_exit_code_and_last_words(tmp_path, until):
     launcher = LocalLauncher(tmp_path / "workers")
     launcher.start(Task(tmp_path / "features", f"sqlite:///{tmp_path}/study.db", "voices"), 1)
@@ -22,7 +28,7 @@ def test_a_worker_that_ends_is_noticed_with_its_exit_code_and_last_words(tmp_pat
 def test_a_worker_is_asked_to_stop_and_its_database_is_in_no_argument_or_environment(tmp_path):
     launcher = LocalLauncher(tmp_path / "workers")
     launcher.start(Task(tmp_path, "postgresql://tuner:secret@127.0.0.1:1/studies", "voices"), 1)
-    (process,) = [child for child in psutil.Process().children() if "tts.tuning" in child.cmdline()]
+    (process,) = running()
 
     shown = " ".join(process.cmdline()) + str(process.environ())
     launcher.stop()
@@ -49,7 +55,7 @@ def test_a_killed_worker_is_started_again_and_no_more_often_than_allowed(tmp_pat
     launcher.start(Task(tmp_path, f"sqlite:///{tmp_path}/study.db", "voices"), 1)
 
     def kill():
-        (worker,) = [child for child in psutil.Process().children() if "tts.tuning" in child.cmdline()]
+        (worker,) = running()
         worker.kill()
         until(lambda: worker.status() == psutil.STATUS_ZOMBIE)
 

@@ -102,6 +102,7 @@ def test_a_process_that_was_paused_with_its_worker_does_nothing_more(worker, unt
 
 def test_a_process_that_was_paused_alone_goes_on_for_its_worker_lived(worker, until, tmp_path):
     _, process = worker
+    until((tmp_path / "times").exists)
     process.suspend()
     until(passes(1.2 * silence_allowed(STALE)))
 

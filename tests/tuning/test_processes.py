@@ -149,6 +149,7 @@ def test_a_server_that_was_killed_is_replaced(work, processes, until):
     processes.discard()
     server = psutil.Process(forkserver._forkserver._forkserver_pid)
     server.kill()
+    until(lambda: server.status() == psutil.STATUS_ZOMBIE)
 
     train(work("second"), processes)
 
