@@ -102,7 +102,7 @@ class Scale:
         return override(demo(), {**NETWORK, **chosen, **budget, "tuning.seed": seed})
 
 
-FULL = Scale(FOLDER / "full", seeds=3, utterances=150, steps=240, reports=10, random_trials=30, search_trials=40)
+FULL = Scale(FOLDER / "full", seeds=3, utterances=150, steps=240, reports=10, random_trials=30, search_trials=26)
 QUICK = Scale(FOLDER / "quick", seeds=1, utterances=40, steps=20, reports=10, random_trials=4, search_trials=8)
 
 
