@@ -1,8 +1,9 @@
 """Fixtures that every room uses: a tiny configuration, a demo corpus of seconds, and its feature store."""
 
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,3 +135,31 @@ def trained(features: Path, tiny: Config, tmp_path_factory: pytest.TempPathFacto
     for _ in train(FeatureStore.open(features), tiny, folder, progress=Silent(), stop=StopFlag()):
         pass
     return folder
+
+
+@pytest.fixture
+def tts(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the program in this process: (exit code, standard output, the line of the error)."""
+
+    from tts.cli import main
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in argv])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        said = [line for line in captured.err.splitlines() if line.startswith("tts: ")]
+        assert len(said) == (0 if code == 0 else 1), captured.err
+        return code, captured.out, said[0] if said else ""
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """Chromium's program. Where there is none, its tests are skipped, or with CI=true fail."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None and os.environ.get("CI") == "true":
+        pytest.fail("no chromium on PATH: CI must see pages in a browser")
+    if found is None:
+        pytest.skip("no chromium on PATH: install it to see pages in a browser")
+    return found

@@ -28,21 +28,6 @@ def config_file(tiny, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
-def tts(capsys):
-    """Runs the program in this process: (exit code, standard output, the line of the error)."""
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in argv])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        said = [line for line in captured.err.splitlines() if line.startswith("tts: ")]
-        assert len(said) == (0 if code == 0 else 1), captured.err
-        return code, captured.out, said[0] if said else ""
-
-    return call
-
-
 def test_help_lists_the_commands(tts):
     code, out, _ = tts("--help")
     assert code == 0

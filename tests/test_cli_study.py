@@ -9,7 +9,6 @@ import yaml
 from optuna.trial import TrialState
 
 from tests.tuning.told import FOUR, tell
-from tts.cli import main
 from tts.config.load import override
 from tts.data.store import FeatureStore
 from tts.tuning.identity import new_worker
@@ -20,21 +19,6 @@ from tts.tuning.storage import storage_url
 from tts.tuning.study import Plan, Study, create_study
 
 C, R = TrialState.COMPLETE, TrialState.RUNNING
-
-
-@pytest.fixture
-def tts(capsys):
-    """Runs the program in this process: (exit code, standard output, the line of the error)."""
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in argv])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        said = [line for line in captured.err.splitlines() if line.startswith("tts: ")]
-        assert len(said) == (0 if code == 0 else 1), captured.err
-        return code, captured.out, said[0] if said else ""
-
-    return call
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.text.pieces import NUMBERS
 from tts.config import TextConfig
 from tts.errors import DataError
 from tts.text import text_to_symbols
@@ -111,15 +112,7 @@ def test_plain_words_are_untouched(text):
 
 
 PIECES = [
-    "0",
-    "1",
-    "12",
-    "1,000",
-    "1 000",
-    "1984",
-    "7" * 16,
-    "9" * 41,
-    "\u0663",
+    *NUMBERS,
     *"abehkmnopst XYZ",
     *" .,:;-%$/&#°'+()\u2014",
     "th",

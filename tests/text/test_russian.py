@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.text.pieces import NUMBERS
 from tts.config import TextConfig
 from tts.errors import DataError, UsageError
 from tts.text import text_to_symbols
@@ -122,15 +123,7 @@ def test_unknown_language():
 
 
 PIECES = [
-    "0",
-    "1",
-    "12",
-    "1,000",
-    "1 000",
-    "1984",
-    "7" * 16,
-    "9" * 41,
-    "\u0663",
+    *NUMBERS,
     *"абвгдлмртхяй ГXIV",
     *" .,:;-%$/&#°'+()\u2014",
     "-го",

@@ -80,11 +80,35 @@ def nobody_hears():
     relay.refuse()
 
 
+class Answering(BaseHTTPRequestHandler):
+    """Answers every request alike, and silently."""
+
+    def answer(self) -> None:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    do_POST = do_PATCH = do_PUT = do_GET
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serving(handler: type[Answering]):
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
 @contextlib.contextmanager
 def answers(status: int, body: str, kind: str = "text/html"):
     """A server with one answer for everything."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(status)
@@ -92,16 +116,8 @@ def answers(status: int, body: str, kind: str = "text/html"):
             self.end_headers()
             self.wfile.write(body.encode())
 
-        do_GET = do_POST = do_PATCH = do_PUT = answer
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as uri:
+        yield uri
 
 
 def test_a_study_and_its_trials_over_http(mlflow_server, seen, tmp_path):
@@ -322,7 +338,7 @@ def forgetful(remembers: threading.Event):
     run = {"info": {"run_id": "1", "run_uuid": "1", "experiment_id": "0", "status": "RUNNING"}, "data": {}}
     experiment = {"experiment": {"experiment_id": "0", "name": EXPERIMENT, "lifecycle_stage": "active"}}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             said = experiment if "/experiments/" in self.path else {"run": run} if self.path.endswith("/runs/create") else {}
@@ -332,16 +348,8 @@ def forgetful(remembers: threading.Event):
             self.end_headers()
             self.wfile.write(json.dumps(said if known else {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}).encode())
 
-        do_GET = do_POST = do_PATCH = do_PUT = answer
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as uri:
+        yield uri
 
 
 def test_a_server_that_forgets_what_it_makes_is_told_and_asked_again(tmp_path, caplog):
@@ -352,6 +360,7 @@ def test_a_server_that_forgets_what_it_makes_is_told_and_asked_again(tmp_path, c
         wait(lambda: f"MLflow at {uri} forgets run {run.id}" in caplog.text, 60)
         remembers.set()
         wait(lambda: tracker.undelivered == 0, 60)
+        assert caplog.text.count(f"MLflow at {uri} forgets run {run.id}") == 1
 
 
 def test_registering_delivers_the_run_first(relay, seen, tmp_path, mlflow_server):

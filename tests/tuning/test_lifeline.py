@@ -72,7 +72,7 @@ def test_a_killed_workers_process_is_gone_at_once(worker, until):
 
     started.kill()
 
-    until(lambda: is_gone(process))
+    assert until(lambda: is_gone(process))
 
 
 def test_a_paused_workers_process_ends_and_says_so_with_75(worker, until):
@@ -132,5 +132,5 @@ def test_pings_end_where_nobody_reads_any_more(until):
     line = Lifeline(0.04)
     line.theirs.close()
 
-    until(lambda: not line._thread.is_alive())
+    assert until(lambda: not line._thread.is_alive())
     line.close()

@@ -1,29 +1,17 @@
 """study.html in a browser: in an iframe that allows no more than scripts, every picture is drawn and no text runs out of its place."""
 
 import json
-import os
 import re
-import shutil
 from html import unescape
 
 import pytest
 from optuna.trial import TrialState
 
-from tests.evaluation.test_browser import HARNESS, PROBE, run
+from tests.browser import HARNESS, PROBE, run
 from tests.tuning.told import FOUR, tell
 from tts.tuning.records import record
 from tts.tuning.report import write_page
 from tts.tuning.results import write_tables
-
-
-@pytest.fixture
-def browser() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail("no chromium on PATH: CI must see the page in a browser")
-    if found is None:
-        pytest.skip("no chromium on PATH: install it to see the page in a browser")
-    return found
 
 
 @pytest.mark.parametrize("several", [False, True])
