@@ -186,7 +186,8 @@ def _running(now: Snapshot, rows: int) -> Table:
     for trial in now.running[:rows]:
         again = f" ({len(trial.interruptions) + 1}. attempt)" if trial.interruptions else ""
         value = "-" if trial.last_value is None else f"{trial.last_value:.5g}"
-        table.add_row(str(trial.number), trial.by, f"{trial.step}/{now.study.steps}{again}", value, Text(_params(trial.params), style="dim"))
+        shown = Text(_params(trial.params), style="dim")
+        table.add_row(str(trial.number), trial.short_worker, f"{trial.step}/{now.study.steps}{again}", value, shown)
     if len(now.running) > rows:
         table.add_row("...", f"{len(now.running) - rows} more", "", "", "")
     return table

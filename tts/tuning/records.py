@@ -68,7 +68,7 @@ class TrialRecord(BaseModel):
         return self.intermediate[-1][0] if self.intermediate else 0
 
     @property
-    def by(self) -> str:
+    def short_worker(self) -> str:
         """Its worker in short: the host, without the start of its kernel, and four digits that tell its workers apart."""
         host, _, rest = self.worker.rpartition("-")
         known = host.rpartition("-")[0]

@@ -99,7 +99,7 @@ def _timeline(results: StudyRecord) -> Section:
 def _bars(trials: Sequence[TrialRecord]) -> tuple[list[_Bar], list[str]]:
     """Every attempt with its row, and what the rows are called. A trial knows its last worker only: earlier attempts lie below the workers."""
     last = sorted(((spans[-1], trial) for trial in trials if (spans := _spans(trial))), key=lambda pair: (pair[0], pair[1].number))
-    workers = {trial.worker: trial.by or "unknown" for _, trial in last}
+    workers = {trial.worker: trial.short_worker or "unknown" for _, trial in last}
     rows = {worker: row for row, worker in enumerate(workers)}
     bars = [_Bar(trial, *span, rows[trial.worker]) for span, trial in last]
     free: list[float] = []
