@@ -143,20 +143,36 @@ def test_a_spare_that_gave_up_is_replaced(work, processes, tmp_path):
     taken.end()
 
 
+def kill_server():
+    server = psutil.Process(forkserver._forkserver._forkserver_pid)
+    server.kill()
+    return server
+
+
+def is_gone(process):
+    """Whether nothing of it can answer any more."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_server_that_was_killed_is_replaced(work, processes, until):
     """Between two trials, and while one is at work: that one was killed with it, as far as its worker can tell."""
     train(work("first"), processes)
     processes.discard()
-    server = psutil.Process(forkserver._forkserver._forkserver_pid)
-    server.kill()
-    until(lambda: server.status() == psutil.STATUS_ZOMBIE)
+    server = kill_server()
+    until(lambda: is_gone(server))
 
     train(work("second"), processes)
 
+    killed = []
+
     def judge(_step, _metrics):
-        psutil.Process(forkserver._forkserver._forkserver_pid).kill()
+        killed.append(kill_server())
         return False
 
     with pytest.raises(TrialKilledError, match="that trials are forked from was killed"):
         run_trial(work("third"), judge, StopFlag(), processes=processes)
+    until(lambda: all(is_gone(server) for server in killed))
     train(work("third"), processes)
