@@ -167,6 +167,16 @@ def test_trials_of_another_length_come_without_reports_and_it_is_said(study, mak
     assert any(note.startswith("tuning.steps is 6") for note in made.notes)
 
 
+def test_trials_of_other_code_come_and_it_is_said(study, make_study, tmp_path):
+    archive = export_study(study, tmp_path / "a.json")
+    other = archive.model_copy(update={"plan": {**archive.plan, "code": "0123", "version": "9.9"}})
+
+    made = import_archive(make_study("other"), other)
+
+    assert made.taken == 3
+    assert made.notes == (f"its trials ran the code of version 9.9 (0123), ours run {study.plan.version} ({study.plan.code})",)
+
+
 def test_importing_while_a_server_keeps_the_study(make_study, postgres_url, tmp_path):
     source = make_study("source", trials=60)
     tell(source, (C,) * 45)

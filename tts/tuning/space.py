@@ -76,8 +76,7 @@ def default_params(config: Config, space: Space) -> dict[str, Any]:
         if name in conditions and not holds(conditions[name], params):
             continue
         value = _plain(values[name])
-        inside = value in distribution.choices if isinstance(distribution, CategoricalDistribution) else _contains(distribution, value)
-        if not inside:
+        if not contains(distribution, value):
             raise UsageError(f"{name} is {value!r}, outside its search range ({show(distribution)}); set it inside, or leave it out of tuning.knobs")
         params[name] = value
     return params
@@ -95,6 +94,14 @@ def show(distribution: BaseDistribution) -> str:
     if isinstance(distribution, FloatDistribution | IntDistribution):
         return f"{distribution.low:g} to {distribution.high:g}{', log' if distribution.log else ''}"
     raise TypeError(f"no words for {distribution!r}")
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value lies in a range."""
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))  # noqa: SLF001  # Optuna has no public test
+    except (ValueError, TypeError):  # none of the choices; no number
+        return False
 
 
 def _distribution(name: str, known: Mapping[str, Knob], given: Range | None) -> BaseDistribution:
@@ -136,7 +143,7 @@ def _check(condition: Condition, space: Space) -> None:
         raise UsageError(f"{where}: among would never be met exactly {words}; use above and below, or give that knob values in tuning.ranges")
     elif isinstance(decider, FloatDistribution | IntDistribution):
         possible = _possible(condition, decider)
-        strange = [value for value in condition.among if not _contains(decider, value)]
+        strange = [value for value in condition.among if not contains(decider, value)]
     if strange or not possible:
         what = f"among has {', '.join(map(repr, strange))}, which is no value" if strange else "never holds for any value"
         raise UsageError(f"{where}: the condition {what} {words}")
@@ -173,10 +180,6 @@ def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any
     if isinstance(distribution, FloatDistribution):
         return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
     raise TypeError(f"no draw from {distribution!r}")
-
-
-def _contains(distribution: BaseDistribution, value: object) -> bool:
-    return bool(distribution._contains(distribution.to_internal_repr(value)))  # noqa: SLF001  # Optuna has no public test
 
 
 def _edges(distribution: BaseDistribution) -> tuple[Any, ...]:

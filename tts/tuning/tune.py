@@ -111,8 +111,8 @@ def tune(
     """
     plan = plan_of(features, study, config)
     url = storage_url(study, storage)
-    prepare_folder(study)
     archive = read_archive(warm_start) if warm_start else None
+    prepare_folder(study)
     opened = create_study(url, name, plan)
     if archive:
         logger.info("%s", import_archive(opened, archive))

@@ -24,7 +24,7 @@ from tts.tuning.attributes import IMPORTED, METRICS, SECONDS
 from tts.tuning.lock import study_lock
 from tts.tuning.objective import Objective, UnusableMetricError
 from tts.tuning.retry import persistently
-from tts.tuning.space import holds
+from tts.tuning.space import contains, holds
 from tts.tuning.study import Plan, Study
 
 logger = logging.getLogger(__name__)
@@ -126,20 +126,13 @@ def _params(
             continue
         if name not in had:
             raise _DoesNotFitError(f"it has no {name}")
-        if not _contains(distribution, had[name]):
+        if not contains(distribution, had[name]):
             raise _DoesNotFitError(f"its {name} is out of range here")
         params[name] = had[name]
     for name in (*trial.params, *space):
         if name not in params and had.get(name) != ours.get(name):
             raise _DoesNotFitError(f"its {name} is not the one that is held fast here")
     return params, {name: space[name] for name in params}
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        return bool(distribution._contains(distribution.to_internal_repr(value)))  # noqa: SLF001  # Optuna has no public test
-    except (ValueError, TypeError):
-        return False
 
 
 def _values(trial: ArchivedTrial, theirs: Plan, objective: Objective) -> tuple[float, ...]:
@@ -165,7 +158,8 @@ def _comparable(theirs: Plan, ours: Plan) -> bool:
 def _notes(theirs: Plan, ours: Plan) -> list[str]:
     """Where the other study differs in what this one holds fast, its searched knobs aside."""
     searched = {*theirs.space, *ours.space}
-    return [
+    code = [f"its trials ran the code of version {theirs.version} ({theirs.code}), ours run {ours.version} ({ours.code})"]
+    return (code if theirs.code != ours.code else []) + [
         difference
         for difference in ours.differences(theirs)
         if not any(difference.startswith((f"{name} ", f"the search range of {name} ")) for name in searched)
