@@ -11,12 +11,12 @@ from optuna.trial import TrialState
 from tests.tuning.told import FOUR, tell
 from tts.config.load import override
 from tts.data.store import FeatureStore
-from tts.tuning.identity import new_worker
-from tts.tuning.lock import locked
-from tts.tuning.queue import worker_lock
-from tts.tuning.results import record, write_tables
-from tts.tuning.storage import storage_url
+from tts.tuning.database.lock import locked
+from tts.tuning.database.storage import storage_url
+from tts.tuning.report.results import record, write_tables
 from tts.tuning.study import Plan, Study, create_study
+from tts.tuning.work.identity import new_worker
+from tts.tuning.work.queue import worker_lock
 
 C, R = TrialState.COMPLETE, TrialState.RUNNING
 

@@ -127,7 +127,7 @@ def _espeak(folder: Path) -> str:
 
 
 def _study(folder: Path) -> str:
-    from tts.tuning.storage import create_tables, open_storage, storage_url
+    from tts.tuning.database.storage import create_tables, open_storage, storage_url
 
     url = storage_url(folder, None)
     create_tables(url)

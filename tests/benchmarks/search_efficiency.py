@@ -39,9 +39,9 @@ from tts.progress import Silent
 from tts.storage import write_text
 from tts.threads import wait_patiently
 from tts.tracking import NoTracker
-from tts.tuning.search import sampler
-from tts.tuning.space import search_space, suggest
-from tts.tuning.storage import storage_url
+from tts.tuning.database.storage import storage_url
+from tts.tuning.search.space import search_space, suggest
+from tts.tuning.search.strategy import sampler
 from tts.tuning.tune import tune
 
 FOLDER = Path("build") / "search_efficiency"

@@ -28,12 +28,12 @@ from optuna.trial import TrialState
 from tests.postgresql import postgres_server
 from tts.config.load import override
 from tts.config.presets import demo
-from tts.tuning.address import canonical
-from tts.tuning.engine import engine_options
-from tts.tuning.pruning import judge
-from tts.tuning.queue import take
-from tts.tuning.search import pruner, sampler
+from tts.tuning.database.address import canonical
+from tts.tuning.database.engine import engine_options
+from tts.tuning.search.pruning import judge
+from tts.tuning.search.strategy import pruner, sampler
 from tts.tuning.study import Plan, create_study, open_study, space_of
+from tts.tuning.work.queue import take
 
 WORKERS, REPORTS, ROUNDS = 8, 10, 2
 KNOBS = (

@@ -20,10 +20,10 @@ from optuna.trial import TrialState
 
 from tests.benchmarks.study_rate import plan_of
 from tests.postgresql import postgres_server
-from tts.tuning.address import canonical
-from tts.tuning.pruning import judge
-from tts.tuning.queue import take
+from tts.tuning.database.address import canonical
+from tts.tuning.search.pruning import judge
 from tts.tuning.study import create_study
+from tts.tuning.work.queue import take
 
 PROCESSES = 16
 Join = Callable[[str, Path, Barrier, int], None]

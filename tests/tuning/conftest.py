@@ -9,7 +9,7 @@ import pytest
 from tts.config import Config
 from tts.config.load import override
 from tts.data.store import FeatureStore
-from tts.tuning.storage import storage_url
+from tts.tuning.database.storage import storage_url
 from tts.tuning.study import Plan, Study, create_study
 
 NAME = "voices"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from tts.config import TuningConfig
-from tts.tuning.attributes import IMPORTED, SPANS
 from tts.tuning.budget import Budget, covered, since_better, total
+from tts.tuning.database.attributes import IMPORTED, SPANS
 
 ZERO = datetime(2026, 1, 1)  # noqa: DTZ001  # as Optuna's
 spans = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)).map(lambda pair: (pair[0], pair[0] + pair[1])), max_size=12)

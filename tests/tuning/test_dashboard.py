@@ -13,8 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.tuning.told import FOUR, tell
-from tts.tuning.archive import export_study
-from tts.tuning.warm_start import import_archive
+from tts.tuning.keep.archive import export_study
+from tts.tuning.keep.warm_start import import_archive
 
 
 @pytest.fixture

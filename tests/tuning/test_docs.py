@@ -12,9 +12,9 @@ from tts.config import Config, knobs
 from tts.config.load import read_config
 from tts.config.search import Pruner, Sampler
 from tts.training.validation import VALIDATION_METRICS
-from tts.tuning.objective import Objective
-from tts.tuning.search import SEVERAL_OBJECTIVES, pruner, sampler
-from tts.tuning.space import default_params, search_space
+from tts.tuning.search.objective import Objective
+from tts.tuning.search.space import default_params, search_space
+from tts.tuning.search.strategy import SEVERAL_OBJECTIVES, pruner, sampler
 
 PAGE = Path("docs/tuning.md").read_text(encoding="utf-8")
 YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

@@ -7,10 +7,10 @@ from optuna.trial import TrialState
 import tts
 from tts.config.load import override
 from tts.errors import DataError, UsageError
-from tts.tuning.space import default_params, search_space
-from tts.tuning.storage import create_tables, open_storage, storage_url
+from tts.tuning.database.storage import create_tables, open_storage, storage_url
+from tts.tuning.keep.upkeep import extend
+from tts.tuning.search.space import default_params, search_space
 from tts.tuning.study import Plan, create_study, open_study
-from tts.tuning.upkeep import extend
 
 
 def test_a_new_study_waits_with_the_configurations_own_values(make_study, base):

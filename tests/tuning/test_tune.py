@@ -16,12 +16,12 @@ from tts.errors import DataError, PreemptedError, TrainingDivergedError, TtsErro
 from tts.progress import Silent
 from tts.tracking import NoTracker, open_tracker
 from tts.training.preemption import StopFlag
-from tts.tuning.archive import export_study
+from tts.tuning.database.storage import storage_url
+from tts.tuning.keep.archive import export_study
 from tts.tuning.launch import Ended, Task, Workers
-from tts.tuning.storage import storage_url
 from tts.tuning.study import create_study, open_study
 from tts.tuning.tune import _run, tune
-from tts.tuning.worker import work
+from tts.tuning.work.worker import work
 
 PROGRAM = """
 import sys
@@ -31,7 +31,7 @@ from tts.errors import TtsError
 from tts.progress import Silent
 from tts.tracking import NoTracker
 from tts.training.preemption import listen
-from tts.tuning.storage import storage_url
+from tts.tuning.database.storage import storage_url
 from tts.tuning.study import create_study, open_study
 from tts.tuning.tune import tune
 

@@ -81,8 +81,8 @@ def tune(
     """
     from tts.tracking import NOTE, open_tracker
     from tts.training.preemption import listen
-    from tts.tuning.address import given_storage
-    from tts.tuning.storage import storage_url
+    from tts.tuning.database.address import given_storage
+    from tts.tuning.database.storage import storage_url
     from tts.tuning.tune import plan_of
     from tts.tuning.tune import tune as search
 
@@ -109,8 +109,8 @@ def worker(features: Features, *, storage: Storage = None, study: StudyName = ST
     variable TTS_STORAGE. The study's folder must be there too, under the same path: trials keep their checkpoints in it.
     """
     from tts.training.preemption import listen
-    from tts.tuning.address import STORAGE_VARIABLE, given_storage, storage_url
-    from tts.tuning.worker import work
+    from tts.tuning.database.address import STORAGE_VARIABLE, given_storage, storage_url
+    from tts.tuning.work.worker import work
 
     given = given_storage(storage)
     if given is None:

@@ -10,7 +10,7 @@ from tts.cli.parse import Command, Folder, local
 from tts.errors import UsageError
 
 if TYPE_CHECKING:
-    from tts.tuning.records import StudyRecord
+    from tts.tuning.report.records import StudyRecord
     from tts.tuning.study import Study as OpenStudy
 
 Place = Annotated[
@@ -33,9 +33,9 @@ Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print J
 
 def show(folder: Place = None, *, storage: Storage = None, study: Name = None, json: Json = False) -> None:
     """Show a study's trials, its best, what is left of its budget and who works on it."""
-    from tts.tuning.records import record
-    from tts.tuning.results import record_json
-    from tts.tuning.upkeep import alive
+    from tts.tuning.keep.upkeep import alive
+    from tts.tuning.report.records import record
+    from tts.tuning.report.results import record_json
 
     opened = _find(folder, storage, study)
     results, workers = record(opened, importances=json), alive(opened)
@@ -58,8 +58,8 @@ def best(
 
     With several objectives it is the compromise in the Pareto set; the set is listed above it.
     """
-    from tts.tuning.records import record
-    from tts.tuning.results import best_yaml
+    from tts.tuning.report.records import record
+    from tts.tuning.report.results import best_yaml
 
     results = record(_find(folder, storage, study), importances=False)
     print(best_yaml(results, trial), end="")
@@ -70,7 +70,7 @@ def export(places: Places, *, storage: Storage = None, study: Name = None) -> No
 
     It holds the plan, every trial with its values, reports and attributes, and no password.
     """
-    from tts.tuning.archive import export_study
+    from tts.tuning.keep.archive import export_study
 
     folder, file = _places("export", places, storage)
     made = export_study(_find(folder, storage, study), file)
@@ -82,8 +82,8 @@ def import_(places: Places, *, storage: Storage = None, study: Name = None) -> N
 
     FILE is what `tts study export` wrote. Imported trials are no part of the budget and never the best; importing again adds none twice.
     """
-    from tts.tuning.archive import read_archive
-    from tts.tuning.warm_start import import_archive
+    from tts.tuning.keep.archive import read_archive
+    from tts.tuning.keep.warm_start import import_archive
 
     folder, file = _places("import", places, storage)
     opened = _find(folder, storage, study)
@@ -106,8 +106,8 @@ def extend(
 
     Values are totals, and may be lower than before. `tts tune` keeps them until its own configuration says something else than before.
     """
-    from tts.tuning.records import record
-    from tts.tuning.upkeep import extend as set_budget
+    from tts.tuning.keep.upkeep import extend as set_budget
+    from tts.tuning.report.records import record
 
     opened = _find(folder, storage, study)
     given = {"trials": trials, "gpu_hours": gpu_hours, "hours": hours, "plateau_trials": plateau_trials}
@@ -134,20 +134,20 @@ def delete(
 
     Refuses while workers are alive. Tables and reports stay where `tts tune` wrote them.
     """
-    from tts.tuning.upkeep import delete as remove
+    from tts.tuning.keep.upkeep import delete as remove
 
     print(f"deleted: {remove(_find(folder, storage, study), sure=yes, keep_trials=keep_trials)}")
 
 
 def _find(folder: Path | None, storage: str | None, name: str | None) -> "OpenStudy":
-    from tts.tuning.upkeep import find
+    from tts.tuning.keep.upkeep import find
 
     return find(folder, storage, name)
 
 
 def _places(command: str, places: tuple[str, ...], storage: str | None) -> tuple[Path | None, Path]:
     """The study's folder, where its database is not named, and the file. Raises UsageError."""
-    from tts.tuning.address import STORAGE_VARIABLE, given_storage
+    from tts.tuning.database.address import STORAGE_VARIABLE, given_storage
 
     paths = [local(place) for place in places]
     if len(paths) == 2:

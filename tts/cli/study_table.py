@@ -6,8 +6,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tts.tuning.records import StudyRecord, TrialRecord
-from tts.tuning.snapshot import figures
+from tts.tuning.report.records import StudyRecord, TrialRecord
+from tts.tuning.report.snapshot import figures
 
 COLOURS = {"complete": "green", "pruned": "yellow", "fail": "red", "running": "cyan", "waiting": "magenta"}
 

@@ -6,6 +6,6 @@ The module imports nothing by itself: the processes that trials run in load thei
 import sys
 
 if __name__ == "__main__":
-    from tts.tuning.worker import main
+    from tts.tuning.work.worker import main
 
     sys.exit(main())

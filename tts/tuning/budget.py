@@ -19,8 +19,8 @@ from datetime import datetime
 from optuna.trial import FrozenTrial, TrialState
 
 from tts.config import TuningConfig
-from tts.tuning.attributes import IMPORTED, SPANS
-from tts.tuning.retry import persistently
+from tts.tuning.database.attributes import IMPORTED, SPANS
+from tts.tuning.database.retry import persistently
 from tts.tuning.study import Study
 
 DEVICES = 1

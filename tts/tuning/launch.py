@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from tts.storage import reporting
-from tts.tuning.trial import GRACE_SECONDS, tail
+from tts.tuning.trials.trial import GRACE_SECONDS, tail
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ import tts
 
 DECISIVE = (
     "model", "losses", "training", "data", "diagnostics/aggregate.py", "diagnostics/attention.py", "diagnostics/gate.py",
-    "evaluation/metrics.py", "evaluation/synthesis.py", "tuning/child.py", "tuning/free_running.py", "tuning/objective.py", "tuning/spoken.py",
+    "evaluation/metrics.py", "evaluation/synthesis.py", "tuning/search/objective.py", "tuning/trials/child.py",
+    "tuning/trials/free_running.py", "tuning/trials/spoken.py",
 )  # fmt: skip
 """Below tts/: what is trained, how, on which batches, and how it is measured. Texts and audio are in the features, with their own fingerprint."""
 

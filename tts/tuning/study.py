@@ -19,14 +19,14 @@ from tts.config import Config
 from tts.config.load import flatten, override
 from tts.errors import DataError, UsageError
 from tts.storage import prepare_folder
-from tts.tuning.database import StudyStorage
-from tts.tuning.lock import study_lock
-from tts.tuning.objective import Objective
-from tts.tuning.retry import OPENING_SECONDS, persistently
-from tts.tuning.search import directions, pruner, sampler
+from tts.tuning.database.lock import study_lock
+from tts.tuning.database.retry import OPENING_SECONDS, persistently
+from tts.tuning.database.storage import create_tables, open_storage, public, sqlite_file
+from tts.tuning.database.study_storage import StudyStorage
+from tts.tuning.search.objective import Objective
+from tts.tuning.search.space import Space, default_params, search_space
+from tts.tuning.search.strategy import directions, pruner, sampler
 from tts.tuning.source import source_fingerprint
-from tts.tuning.space import Space, default_params, search_space
-from tts.tuning.storage import create_tables, open_storage, public, sqlite_file
 
 logger = logging.getLogger(__name__)
 

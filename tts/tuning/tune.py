@@ -20,19 +20,19 @@ from tts.storage import prepare_folder, write_text
 from tts.tracking import NOTE, Tracker
 from tts.training.preemption import StopFlag
 from tts.training.validation import VALIDATION_METRICS
-from tts.tuning.archive import read_archive
 from tts.tuning.budget import Budget
-from tts.tuning.free_running import FREE_RUNNING_METRICS
+from tts.tuning.database.storage import storage_url
+from tts.tuning.keep.archive import read_archive
+from tts.tuning.keep.warm_start import import_archive
 from tts.tuning.launch import Launcher, LocalLauncher, Task, Workers
-from tts.tuning.live import shown
-from tts.tuning.objective import Objective
-from tts.tuning.records import StudyRecord, record
-from tts.tuning.results import is_current, write_tables
-from tts.tuning.snapshot import snapshot
-from tts.tuning.storage import storage_url
+from tts.tuning.report.live import shown
+from tts.tuning.report.records import StudyRecord, record
+from tts.tuning.report.results import is_current, write_tables
+from tts.tuning.report.snapshot import snapshot
+from tts.tuning.search.objective import Objective
 from tts.tuning.study import Plan, Study, create_study
-from tts.tuning.warm_start import import_archive
-from tts.tuning.worker import stopped
+from tts.tuning.trials.free_running import FREE_RUNNING_METRICS
+from tts.tuning.work.worker import stopped
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def tune(
         if results.best:
             names = [f"best.{objective}" for objective in results.objectives] if results.several else ["best_value"]
             parent.metrics(dict(zip(names, results.best.values, strict=True)), results.best.number)
-            from tts.tuning.showcase import show_best  # loads torch and Matplotlib: not before workers have started
+            from tts.tuning.report.showcase import show_best  # loads torch and Matplotlib: not before workers have started
 
             show_best(opened, results.best.number, features, tracker, parent.id)
     return _summary(results, study, ran=True)
@@ -201,7 +201,7 @@ def _write(study: Study, folder: Path) -> StudyRecord:
     """Leaves the results; those that are there already and current stay."""
     results = record(study)
     if not is_current(folder, results):
-        from tts.tuning.report import write_page  # loads Matplotlib: not before workers have started
+        from tts.tuning.report.page import write_page  # loads Matplotlib: not before workers have started
 
         write_tables(folder, results)
         write_page(folder, results)

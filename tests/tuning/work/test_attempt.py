@@ -1,0 +1,188 @@
+import json
+import os
+import signal
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from tts.config.load import flatten
+from tts.errors import PreemptedError, ServiceUnavailableError
+from tts.training.preemption import StopFlag
+from tts.tuning.budget import Budget, covered
+from tts.tuning.database.lock import is_locked
+from tts.tuning.launch import LocalLauncher, Task
+from tts.tuning.study import open_study
+from tts.tuning.work.attempt import trial_config
+from tts.tuning.work.worker import work
+
+LONG = {"steps": 24, "validation_interval": 2, "pruner": "none"}
+
+
+def reports(study, number=0):
+    trials = study.trials.trials
+    return len(trials[number].intermediate_values) if len(trials) > number and trials[number].state == TrialState.RUNNING else 0
+
+
+def test_a_trial_takes_its_values_and_the_studys_budget_of_steps(base):
+    config = trial_config(base, {"optimiser.learning_rate": 1e-4})
+
+    changed = {name: value for name, value in flatten(config).items() if flatten(base)[name] != value}
+    assert changed == {
+        "optimiser.learning_rate": 1e-4,
+        "training.validation_interval": 2,
+        "training.checkpoint_interval": 2,
+        "training.keep_checkpoints": 1,
+    }
+
+
+@pytest.mark.slow
+def test_a_paused_worker_that_comes_back_reports_nothing_and_goes_on(make_study, features, tmp_path, until):
+    study = make_study(trials=1, heartbeat_seconds=0.3, stale_seconds=1.5, steps=48, validation_interval=2, pruner="none")
+    launcher = LocalLauncher(tmp_path / "workers")
+    launcher.start(Task(features, study.url, "voices"), 1)
+    (paused,) = [child for child in psutil.Process().children() if "tts.tuning" in child.cmdline()]
+    until(lambda: reports(study))
+    first = study.trials.trials[0].user_attrs["worker"]
+
+    os.kill(paused.pid, signal.SIGSTOP)
+    # Its trial's process ends by itself before the trial is another's.
+    until(lambda: not is_locked(study.plan.folder / ".locks" / "trial-0"))
+    assert study.trials.trials[0].user_attrs["worker"] == first
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
+    (before,) = study.trials.trials
+    os.kill(paused.pid, signal.SIGCONT)
+    ended = until(lambda: (now := launcher.poll()).alive == 0 and now)
+    launcher.stop()
+
+    (trial,) = study.trials.trials
+    assert trial == before
+    assert trial.state == TrialState.COMPLETE
+    assert trial.user_attrs["worker"] != first
+    assert (trial.user_attrs["deaths"], trial.user_attrs["interruptions"]) == (1, ["its worker gave no sign of life for 1.5 s"])
+    assert list(trial.intermediate_values) == list(range(2, 49, 2))
+    lines = [json.loads(line) for line in (study.plan.folder / "trials" / "0" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 49))
+    # It went on: it found the study at its end.
+    assert [one.code for one in ended.ended] == [0]
+    log = (tmp_path / "workers" / "0.log").read_text()
+    assert "nothing of this attempt is reported" in log
+    assert "this worker finished 0 trials" in log
+
+
+class Stops(StopFlag):
+    """Set once a condition holds."""
+
+    def __init__(self, condition):
+        super().__init__()
+        self.condition = condition
+
+    def __bool__(self):
+        if not super().__bool__() and self.condition():
+            self.set()
+        return super().__bool__()
+
+
+def test_a_worker_that_is_stopped_while_its_database_is_away_loses_nothing(make_study, features, postgres, caplog, monkeypatch):
+    monkeypatch.setattr("tts.tuning.work.attempt.FAREWELL_SECONDS", 1.0)
+    study = make_study(url=postgres.database(), trials=1, heartbeat_seconds=0.1, stale_seconds=0.5, **LONG)
+    state = {"down": False}
+
+    def away():
+        if not state["down"] and reports(study):
+            postgres.stop()
+            state["down"] = True
+        return state["down"] and "trying again" in caplog.text
+
+    with pytest.raises(PreemptedError, match="stopped after 0 trials"):
+        work(features, storage=study.url, name="voices", stop=Stops(away))
+    postgres.start()
+
+    waiting = study.trials.trials[0]
+    assert waiting.state == TrialState.RUNNING  # nobody could say otherwise
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
+    (trial,) = study.trials.trials
+    assert trial.user_attrs["interruptions"] == ["its worker died"]
+    assert list(trial.intermediate_values) == list(range(2, 25, 2))
+
+
+def test_a_trial_outlasts_a_restart_of_its_database(make_study, features, postgres):
+    study = make_study(url=postgres.database(), trials=1, **LONG)
+    restarts = []
+
+    def restart():
+        if len(restarts) < 2 and reports(study) > 5 * len(restarts):
+            restarts.append(postgres.restart("immediate"))
+        return False
+
+    assert work(features, storage=study.url, name="voices", stop=Stops(restart)).finished == 1
+
+    (trial,) = study.trials.trials
+    assert len(restarts) == 2
+    assert trial.state == TrialState.COMPLETE
+    assert list(trial.intermediate_values) == list(range(2, 25, 2))
+    assert "interruptions" not in trial.user_attrs
+
+
+def test_a_database_that_stays_away_ends_the_worker_and_the_trial_goes_on_later(make_study, features, postgres, monkeypatch):
+    study = make_study(url=postgres.database(), trials=1, **LONG)
+    monkeypatch.setattr("tts.tuning.database.retry.OUTAGE_SECONDS", 1.0)
+    state = {"down": False}
+
+    def away():
+        if not state["down"] and reports(study):
+            postgres.stop()
+            state["down"] = True
+        return False
+
+    with pytest.raises(ServiceUnavailableError, match="check that it runs and is reachable"):
+        work(features, storage=study.url, name="voices", stop=Stops(away))
+    postgres.start()
+
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
+    (trial,) = study.trials.trials
+    assert list(trial.intermediate_values) == list(range(2, 25, 2))
+
+
+def test_when_the_hours_are_over_trials_wait_at_a_checkpoint_and_an_extension_goes_on_with_them(make_study, features):
+    study = make_study(trials=3, hours=0.25 / 3600, heartbeat_seconds=0.05, steps=40, validation_interval=2, pruner="none")
+
+    worked = work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    assert worked.finished == 0
+    assert worked.spent == "its 6.94444e-05 hours (tuning.hours) are over"
+    (trial,) = study.trials.trials
+    assert trial.state == TrialState.WAITING
+    assert trial.user_attrs["interruptions"] == [worked.spent]
+    (span,) = trial.user_attrs["spans"]
+    assert trial.user_attrs["seconds"] == pytest.approx(covered([tuple(span)]), abs=0.01)
+
+    make_study(trials=1, hours=0, heartbeat_seconds=0.05, steps=40, validation_interval=2, pruner="none")
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
+    (trial,) = study.trials.trials
+    assert trial.state == TrialState.COMPLETE
+    assert list(trial.intermediate_values) == list(range(2, 41, 2))
+    assert len(trial.user_attrs["spans"]) == 2
+    assert Budget.state(study).gpu_hours_used * 3600 == pytest.approx(trial.user_attrs["seconds"], abs=0.01)
+
+
+def test_workers_end_on_a_plateau_with_the_trials_under_way_finished(make_study, features):
+    study = make_study(trials=30, plateau_trials=2, plateau_share=0.9, sampler="random", pruner="none")
+
+    worked = work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    assert worked.spent == "2 trials in a row (tuning.plateau_trials) brought none that is better"
+    assert {trial.state for trial in study.trials.trials} == {TrialState.COMPLETE}
+    assert worked.finished == len(study.trials.trials) < 30
+
+
+def test_several_objectives_are_all_told(make_study, features):
+    terms = [{"metric": "mel_loss", "objective": "sound"}, {"metric": "gate_loss", "objective": "end"}]
+    study = make_study(trials=2, objective=terms, pruner="none", sampler="tpe")
+
+    work(features, storage=study.url, name="voices", stop=StopFlag())
+
+    for trial in study.trials.trials:
+        assert trial.values == [trial.user_attrs["metrics"]["mel_loss"], trial.user_attrs["metrics"]["gate_loss"]]
+        assert trial.intermediate_values[6] == trial.values[0]
+    assert [direction.name for direction in open_study(study.url, "voices").trials.directions] == ["MINIMIZE", "MINIMIZE"]

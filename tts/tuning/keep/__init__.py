@@ -1,0 +1,1 @@
+"""Studies beyond their workers: export and import, warm starts, changing and deleting."""

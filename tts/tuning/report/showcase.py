@@ -1,0 +1,55 @@
+"""What the best trial sounds like: a held-out sentence spoken by it, and where its attention was, among the artefacts of its tracked run."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from tts.audio.griffin_lim import mel_to_wave
+from tts.audio.wav import write_wav
+from tts.data.store import FeatureStore
+from tts.diagnostics.images import alignment_picture, seconds
+from tts.errors import DataError
+from tts.evaluation.synthesis import synthesise
+from tts.storage import prepare_folder, write_text
+from tts.tracking import Tracker
+from tts.training.checkpoint import load_model
+from tts.training.precision import choose_device
+from tts.tuning.database.attributes import TRACKING_RUN
+from tts.tuning.study import Study
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "best"
+"""In the study's folder, and of the artefacts."""
+
+
+def show_best(study: Study, number: int, features: Path, tracker: Tracker, parent: str) -> None:
+    """Adds picture and sound to the run of trial `number`, where it has one below `parent`. A trial that cannot be heard is logged and left out."""
+    known = study.trials.trials[number].user_attrs.get(TRACKING_RUN, {})
+    if not known.get("run") or known.get("parent") != parent:
+        return
+    folder = study.plan.folder / FOLDER
+    try:
+        speak(study.plan.folder / "trials" / str(number), features, folder)
+    except DataError as error:
+        logger.warning("trial %d is the best, but there is nothing to hear of it: %s", number, error)
+        return
+    with tracker.run(f"trial-{number}", parent=parent, run_id=known["run"]) as run:
+        run.artefact(folder, FOLDER)
+        run.tags({"best": "true"})
+
+
+def speak(run: Path, features: Path, out: Path) -> None:
+    """Writes alignment.svg and speech.wav: the first held-out sentence, spoken freely. Raises DataError, CannotWriteError."""
+    store = FeatureStore.open(features)
+    prepare_folder(out)
+    voice = load_model(run, device=(device := choose_device("auto")).type)
+    place = int(store.held_out[0])
+    utterance = next(synthesise(voice.model, [store.symbols(place).tolist()], voice.config.synthesis, device))[0]
+    if not np.isfinite(utterance.mel_TM).all():
+        raise DataError(f"the voice in {run} makes values that are not finite")
+    audio, synthesis = voice.config.audio, voice.config.synthesis
+    write_text(out / "alignment.svg", alignment_picture(utterance.alignment_SN, store.texts[place], seconds(len(utterance.mel_TM), audio)))
+    sound = mel_to_wave(utterance.mel_TM, audio, iterations=synthesis.griffin_lim_iterations, seed=synthesis.seed)
+    write_wav(out / "speech.wav", sound, audio.sample_rate)

@@ -1,0 +1,142 @@
+"""The process in which one trial trains. It knows nothing of the study: it reports each validation and is told to go on or to stop.
+
+Messages are JSON over a pipe. From the worker: the trial. To the worker: {"kind": "ready"} where it waits for a trial with everything loaded;
+{"kind": "validation", "step", "metrics"}, answered by {"prune": bool}; and at the end {"kind": "finished" | "pruned" | "preempted"} or
+{"kind": "failed", "reason", "exit_code"}. A process that goes without one has crashed, or its worker has (lifeline.py).
+"""
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tts.config import Config
+from tts.config.load import from_mapping, override
+from tts.data.store import FeatureStore
+from tts.errors import CannotWriteError, PreemptedError, TtsError
+from tts.progress import Silent
+from tts.storage import reporting
+from tts.training.cores import usable_cores
+from tts.training.loop import train
+from tts.training.preemption import StopFlag, listen
+from tts.training.validation import ValidationRecord, past_records
+from tts.tuning.database.lock import locked
+from tts.tuning.trials.free_running import is_free_running
+from tts.tuning.trials.lifeline import Watch
+from tts.tuning.trials.spare import load
+from tts.tuning.trials.spoken import speaking
+
+LAST_CHILD_SECONDS = 30
+"""A worker's child ends with it, at the latest after the write under way; its successor in the same folder waits for that."""
+
+
+def main(control: Connection, lifeline: Connection, task: str) -> None:
+    """Waits for a trial and trains it.
+
+    `task` is JSON with `stale_seconds` and, for a spare, what to `load` meanwhile: `features` and `device`. The trial comes over `control`:
+    `features`, `run`, `lock`, `log`, `config` and `workers`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides what it means
+    description = json.loads(task)
+    Watch(lifeline, description["stale_seconds"]).start()
+    with listen() as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        store: FeatureStore | None = None
+        if description["load"]:
+            store = load(Path(description["load"]["features"]), description["load"]["device"])
+            if store is None:
+                return
+            _send(control, {"kind": "ready"})
+        _send(control, _attempt(control, _receive(control), store, stop))
+
+
+def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | None, stop: StopFlag) -> dict[str, Any]:
+    """The last message."""
+    log, lock = Path(trial["log"]), Path(trial["lock"])
+    try:
+        with _surroundings(log):
+            _redirect(log)
+        with ExitStack() as held:
+            with _surroundings(lock):
+                held.enter_context(locked(lock, seconds=LAST_CHILD_SECONDS))
+            return _train(control, trial, store or FeatureStore.open(Path(trial["features"])), stop)
+    except PreemptedError:
+        return {"kind": "preempted"}
+    except TimeoutError as error:
+        return {"kind": "failed", "reason": f"an earlier attempt still trains: {error}", "exit_code": PreemptedError.exit_code}
+    except TtsError as error:
+        logging.getLogger(__name__).error("%s", error)  # noqa: TRY400  # the message is for a person; there is no defect to trace
+        return {"kind": "failed", "reason": str(error), "exit_code": error.exit_code}
+
+
+def _train(control: Connection, trial: dict[str, Any], store: FeatureStore, stop: StopFlag) -> dict[str, Any]:
+    config = from_mapping(trial["config"], "trial")
+    threads = config.training.threads or max(1, usable_cores() // trial["workers"])
+    config = override(config, {"training.threads": threads})
+    with closing(_records(store, config, Path(trial["run"]), stop)) as records:
+        for record in records:
+            _send(control, {"kind": "validation", "step": record.step, "metrics": record.metrics})
+            if _receive(control)["prune"]:
+                return {"kind": "pruned"}
+    return {"kind": "finished"}
+
+
+def _records(store: FeatureStore, config: Config, run: Path, stop: StopFlag) -> Generator[ValidationRecord, None, None]:
+    """All validations of the trial, those before an interruption first: its worker may have died before it told the study."""
+    begun = False
+    measure = speaking(store, config) if is_free_running(config) else None
+    with closing(train(store, config, run, progress=Silent(), stop=stop, measure=measure)) as trained:
+        for record in trained:
+            if not begun:
+                yield from (past for past in past_records(run) if past.step < record.step)
+            begun = True
+            yield record
+    if not begun:
+        yield from past_records(run)
+
+
+def _send(control: Connection, message: dict[str, Any]) -> None:
+    try:
+        control.send_bytes(json.dumps(message).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        _end_with_worker()
+
+
+def _receive(control: Connection) -> dict[str, Any]:
+    try:
+        message: dict[str, Any] = json.loads(control.recv_bytes())
+    except (EOFError, ConnectionResetError):
+        _end_with_worker()
+    return message
+
+
+def _end_with_worker() -> NoReturn:
+    """As the watch does, which may see it a moment later: another may take up the trial, so nothing more is written."""
+    os._exit(PreemptedError.exit_code)
+
+
+@contextmanager
+def _surroundings(path: Path) -> Iterator[None]:
+    """What keeps a trial from beginning in its folder, whatever the reason, is not the trial's fault. Raises CannotWriteError, TimeoutError."""
+    try:
+        with reporting(path):
+            yield
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise CannotWriteError(f"cannot write {path}: {error.strerror}; mend it, or choose another folder") from error
+
+
+def _redirect(log: Path) -> None:
+    """What the training logs, and the traceback of a crash, belong to the trial."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)

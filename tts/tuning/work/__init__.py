@@ -1,0 +1,1 @@
+"""A worker: takes trials, attempts them one after the other, and beats for the one in its hands."""
