@@ -249,7 +249,7 @@ COMMANDS = {
     for command in (
         Command(demo_corpus, "demo-corpus", taken=(), shown=(), folder=""),
         Command(prepare, "prepare", taken=ALL, shown=("text", "audio", "quality", "data"), folder=""),
-        Command(tune, "tune", taken=ALL, shown=("tuning", *FITTING, "tracking"), folder="features"),
+        Command(tune, "tune", taken=ALL, shown=("tuning", "cluster", *FITTING, "tracking"), folder="features"),
         Command(worker, "worker", taken=(), shown=(), folder=""),
         *study_commands.COMMANDS,
         Command(train, "train", taken=ALL, shown=(*FITTING, "tracking"), folder="features"),

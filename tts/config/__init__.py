@@ -2,11 +2,12 @@
 
 From here come the command line's flags and help, the JSON schema, the study's distributions, the tracked parameters,
 `config.json` and the YAML files. The sections live in voice.py (text, audio, quality, data), network.py (model),
-fitting.py (losses, guided_attention, optimiser, training), search.py (tuning) and verdict.py (synthesis, evaluation, tracking).
+fitting.py (losses, guided_attention, optimiser, training), search.py (tuning), cluster.py (cluster) and verdict.py (synthesis, evaluation, tracking).
 """
 
 from pydantic import Field
 
+from tts.config.cluster import ClusterConfig, Toleration
 from tts.config.fitting import GuidedAttentionConfig, LossConfig, OptimiserConfig, TrainingConfig
 from tts.config.knob import Choices, Knob, Search, Section, knobs
 from tts.config.network import ModelConfig
@@ -17,6 +18,7 @@ from tts.config.voice import AudioConfig, DataConfig, QualityConfig, TextConfig
 __all__ = [
     "AudioConfig",
     "Choices",
+    "ClusterConfig",
     "Condition",
     "Config",
     "DataConfig",
@@ -33,6 +35,7 @@ __all__ = [
     "Section",
     "SynthesisConfig",
     "TextConfig",
+    "Toleration",
     "TrackingConfig",
     "TrainingConfig",
     "TuningConfig",
@@ -53,6 +56,7 @@ class Config(Section):
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig, description="Adam, its schedule and clipping.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The training loop.")
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The study.")
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Trial pods on Kubernetes.")
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig, description="Speaking.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Judging.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Recording of runs.")

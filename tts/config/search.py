@@ -93,6 +93,18 @@ class TuningConfig(Section):
     validation_interval: Annotated[int, Field(ge=1, description="Steps between the reports of a trial.")] = 500
     free_running_utterances: Annotated[int, Field(ge=1, description="Held-out clips spoken for the objective's free-running metrics.")] = 4
     workers: Annotated[int, Field(ge=1, le=1024, description="Workers that share the study.")] = 2
+    launcher: Annotated[
+        Literal["local", "kubernetes"], Field(description="Where workers run: processes on this machine, or pods of a Job (section cluster).")
+    ] = "local"
+    trials_per_pod: Annotated[
+        int, Field(ge=0, description="kubernetes: trials after which a pod gives way to a new one; 0: as many as there are.")
+    ] = 0
+    gpus_per_trial: Annotated[
+        int, Field(ge=0, le=16, description="Devices a trial trains on, one process each; a pod asks for so many GPUs. 0: one, or none in a pod.")
+    ] = 0
+    runs_uri: Annotated[
+        str, Field(description="Where trials keep their checkpoints, such as s3://bucket/prefix; empty: the study's folder, which all workers share.")
+    ] = ""
     sampler: Annotated[Sampler, Field(description="How the next values are chosen.")] = "gp"
     startup_trials: Annotated[
         int, Field(ge=1, description="Finished trials before a model of them is used (tpe, cmaes, gp); trials of a generation (nsgaii).")
@@ -111,6 +123,9 @@ class TuningConfig(Section):
     ] = 3
     heartbeat_seconds: Annotated[float, Field(gt=0, description="Between two signs of life of a worker.")] = 10.0
     stale_seconds: Annotated[float, Field(gt=0, description="Without a sign of life, before a worker's trial is given to another.")] = 60.0
+    launcher_stale_seconds: Annotated[
+        float, Field(gt=0, description="kubernetes: without a sign of life of tts tune, before workers hand their trials back and stop.")
+    ] = 180.0
 
     @model_validator(mode="after")
     def _consistent(self) -> "TuningConfig":

@@ -1,0 +1,1 @@
+"""Trial pods: one Indexed Job of Kubernetes for a study, watched, adopted, and ended with it."""
