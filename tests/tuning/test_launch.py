@@ -13,7 +13,7 @@ def running():
 
 def test_a_worker_that_ends_is_noticed_with_its_exit_code_and_last_words(tmp_path, until):
     launcher = LocalLauncher(tmp_path / "workers")
-    launcher.start(Task(tmp_path / "features", f"sqlite:///{tmp_path}/study.db", "voices"), 1)
+    launcher.start(Task(str(tmp_path / "features"), f"sqlite:///{tmp_path}/study.db", "voices"), 1)
     assert launcher.poll() == Workers(1, ())
 
     workers = until(lambda: (now := launcher.poll()).alive == 0 and now)
@@ -27,7 +27,7 @@ def test_a_worker_that_ends_is_noticed_with_its_exit_code_and_last_words(tmp_pat
 
 def test_a_worker_is_asked_to_stop_and_its_database_is_in_no_argument_or_environment(tmp_path):
     launcher = LocalLauncher(tmp_path / "workers")
-    launcher.start(Task(tmp_path, "postgresql://tuner:secret@127.0.0.1:1/studies", "voices"), 1)
+    launcher.start(Task(str(tmp_path), "postgresql://tuner:secret@127.0.0.1:1/studies", "voices"), 1)
     (process,) = running()
 
     shown = " ".join(process.cmdline()) + str(process.environ())
@@ -42,7 +42,7 @@ def test_a_folder_that_cannot_hold_logs_is_named(tmp_path):
     (tmp_path / "workers").write_text("")
 
     with pytest.raises(CannotWriteError, match="a file is in the way"):
-        LocalLauncher(tmp_path / "workers").start(Task(tmp_path, "sqlite:///x", "voices"), 1)
+        LocalLauncher(tmp_path / "workers").start(Task(str(tmp_path), "sqlite:///x", "voices"), 1)
 
 
 def test_how_a_worker_ended_is_one_line():
@@ -52,7 +52,7 @@ def test_how_a_worker_ended_is_one_line():
 
 def test_a_killed_worker_is_started_again_and_no_more_often_than_allowed(tmp_path, until):
     launcher = LocalLauncher(tmp_path / "workers", restarts=1)
-    launcher.start(Task(tmp_path, f"sqlite:///{tmp_path}/study.db", "voices"), 1)
+    launcher.start(Task(str(tmp_path), f"sqlite:///{tmp_path}/study.db", "voices"), 1)
 
     def kill():
         (worker,) = running()

@@ -212,7 +212,7 @@ def test_a_tune_that_is_stopped_while_its_database_is_away_ends_as_asked(make_st
 
     try:
         with pytest.raises(ending, match="study 'voices' stopped while its database was away"):
-            _run(study, LosesItsDatabase(), Task(features, study.url, "voices"), 1, Silent(), Asked())
+            _run(study, LosesItsDatabase(), Task(str(features), study.url, "voices"), 1, Silent(), Asked())
     finally:
         postgres.start()
 

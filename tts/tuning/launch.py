@@ -24,7 +24,8 @@ STOP_SECONDS = GRACE_SECONDS + 15
 class Task:
     """What a worker works on."""
 
-    features: Path
+    features: str
+    """The feature store: a path or a URI, as workers see it."""
     storage: str = field(repr=False)
     """The database's URL. It may hold a password: never in arguments, environment or logs."""
     name: str
@@ -51,7 +52,13 @@ class Workers:
     """How the workers are."""
 
     alive: int
+    """Workers that run, or will without anybody's doing; those that wait for a place to run are among them."""
     ended: tuple[Ended, ...]
+    """Workers that are no more and are not started again."""
+    waiting: tuple[str, ...] = ()
+    """Why workers wait, a line for each reason, such as "2 pods wait: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu"; empty: none waits."""
+    notes: tuple[str, ...] = ()
+    """What befell workers that were started again, since the launcher began: a line each, the oldest first."""
 
 
 class Launcher(Protocol):
@@ -78,7 +85,7 @@ class LocalLauncher:
 
     def start(self, task: Task, workers: int) -> None:
         """Each worker logs to a file of its own."""
-        self._line = (json.dumps({"features": str(task.features.resolve()), "storage": task.storage, "name": task.name}) + "\n").encode()
+        self._line = (json.dumps({"features": task.features, "storage": task.storage, "name": task.name}) + "\n").encode()
         with reporting(self._logs):
             self._logs.mkdir(parents=True, exist_ok=True)
         self._processes = [self._start(number) for number in range(workers)]

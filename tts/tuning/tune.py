@@ -126,7 +126,7 @@ def tune(
     with tracker.run(name, run_id=_tracked(study, where)) as parent:
         parent.params({"study": name, "features": plan.features, **config.tuning.model_dump(mode="json")})
         write_text(study / NOTE, json.dumps({"run": parent.id, **where}) + "\n")
-        _run(opened, launcher, Task(features, url, name), config.tuning.workers, progress, StopFlag() if stop is None else stop)
+        _run(opened, launcher, Task(str(features), url, name), config.tuning.workers, progress, StopFlag() if stop is None else stop)
         results = _write(opened, study)
         parent.artefact(study / "study.html")
         parent.tags({"spent": results.spent, **{f"trials.{state}": str(number) for state, number in results.counts.items()}})

@@ -294,7 +294,7 @@ def test_a_password_is_never_shown(tmp_path, postgres_url):
     create_tables(postgres_url)
     storage = open_storage(postgres_url)
     opened = Study(optuna.create_study(storage=storage, study_name="voices"), storage, postgres_url)
-    shown = repr(storage) + str(storage.engine) + repr(storage.engine) + repr(opened) + repr(Task(tmp_path, postgres_url, "voices"))
+    shown = repr(storage) + str(storage.engine) + repr(storage.engine) + repr(opened) + repr(Task(str(tmp_path), postgres_url, "voices"))
     assert quote(PASSWORD, safe="") not in shown
     assert PASSWORD not in shown
 

@@ -40,7 +40,7 @@ def test_a_trial_takes_its_values_and_the_studys_budget_of_steps(base):
 def test_a_paused_worker_that_comes_back_reports_nothing_and_goes_on(make_study, features, tmp_path, until):
     study = make_study(trials=1, heartbeat_seconds=0.3, stale_seconds=1.5, steps=48, validation_interval=2, pruner="none")
     launcher = LocalLauncher(tmp_path / "workers")
-    launcher.start(Task(features, study.url, "voices"), 1)
+    launcher.start(Task(str(features), study.url, "voices"), 1)
     (paused,) = [child for child in psutil.Process().children() if "tts.tuning" in child.cmdline()]
     until(lambda: reports(study))
     first = study.trials.trials[0].user_attrs["worker"]
