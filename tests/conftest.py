@@ -20,6 +20,7 @@ from tts.progress import Silent
 if TYPE_CHECKING:
     from tests.mlflow_server import MlflowServer
     from tests.postgresql import PostgresServer
+    from tests.s3_server import Bucket
 
 TINY = {
     "model.symbol_embedding": 16,
@@ -90,6 +91,34 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["MlflowS
 
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Address of a real S3 server, shared by all tests."""
+    from tests.s3_server import s3_server
+
+    with s3_server() as uri:
+        yield uri
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Bucket":
+    """A new, empty bucket on it. The environment leads to it, and to a cache of its own."""
+    from tests.s3_server import Bucket
+
+    for name in [name for name in os.environ if name.startswith(("AWS_", "TTS_S3_"))]:
+        monkeypatch.delenv(name)
+    for name, value in (
+        ("AWS_ENDPOINT_URL", s3_endpoint),
+        ("AWS_ACCESS_KEY_ID", "key-of-the-tests"),
+        ("AWS_SECRET_ACCESS_KEY", "secret-of-the-tests"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_MAX_ATTEMPTS", "2"),
+        ("TTS_CACHE", str(tmp_path.with_name(f"{tmp_path.name}-cache"))),
+    ):
+        monkeypatch.setenv(name, value)
+    return Bucket.new(s3_endpoint)
 
 
 @pytest.fixture

@@ -1,5 +1,10 @@
-"""Files and folders that appear whole or not at all, on this machine and in an object store."""
+"""Files and folders that appear whole or not at all, on this machine and in an object store.
 
+A place is a path of this machine, `s3://BUCKET/KEY` or `minio://BUCKET/KEY`. boto3 is loaded when a store is asked, not before.
+"""
+
+from tts.storage.cache import cached, cached_file, default_cache, local
+from tts.storage.fetch import fetch, fetch_file
 from tts.storage.files import (
     OLD_AFTER,
     PARTIAL,
@@ -12,16 +17,34 @@ from tts.storage.files import (
     write_text,
     writing,
 )
+from tts.storage.objects import Entry, entries, exists, read_bytes, remove, write_bytes
+from tts.storage.place import is_remote, join
+from tts.storage.publish import publish
 
 __all__ = [
     "OLD_AFTER",
     "PARTIAL",
+    "Entry",
     "building",
+    "cached",
+    "cached_file",
     "check_own",
     "clear_partial",
+    "default_cache",
+    "entries",
+    "exists",
+    "fetch",
+    "fetch_file",
+    "is_remote",
+    "join",
+    "local",
     "prepare_folder",
+    "publish",
+    "read_bytes",
+    "remove",
     "replaceable",
     "reporting",
+    "write_bytes",
     "write_text",
     "writing",
 ]

@@ -61,7 +61,7 @@ def building(folder: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o755)
-            _take_place(temporary, place)
+            take_place(temporary, place)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -99,7 +99,7 @@ def check_own(folder: Path, names: Collection[str], what: str) -> None:
             )
 
 
-def _take_place(new: Path, place: Path) -> None:
+def take_place(new: Path, place: Path) -> None:
     """Renames twice, because a folder with content cannot be renamed over: at no moment is there neither the old nor the new one."""
     aside = _aside(place)
     if aside.is_dir():  # whoever moved it there got the new one into place, and was killed while deleting

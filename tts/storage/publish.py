@@ -1,0 +1,172 @@
+"""From this machine into an object store: files first, the manifest last."""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tts.errors import CannotWriteError, DataError, UsageError
+from tts.progress import Progress, Silent
+from tts.storage.download import MEGABYTE, Counter
+from tts.storage.files import building
+from tts.storage.manifest import MANIFEST, UNDER_WAY, File, Manifest
+from tts.storage.objects import get, head, is_half_written, listing, put, remove_objects
+from tts.storage.place import Place, check_name, is_remote
+from tts.storage.s3 import WORKERS
+from tts.storage.upload import ChangedError, describe, upload
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+TRIES = 3
+"""Times that a folder may change while it is read."""
+
+
+def publish(folder: Path, place: str | os.PathLike[str], progress: Progress | None = None, *, over: str | None = None) -> str:
+    """Uploads a folder; the place then holds its files and nothing that an earlier publication put there. Returns the manifest's digest.
+
+    What is there already with the same content is not sent again, also by a publication that was killed. The manifest is written last: until
+    then readers find the old one, or none. Of two who publish at once to one place the later one counts. Files that are being written
+    (`.*.partial`) are left out, empty folders too.
+
+    Args:
+        folder: What to publish; nobody should write there meanwhile.
+        place: Prefix of an object store, or a folder on this machine (then the digest is empty).
+        progress: Where megabytes are shown.
+        over: Digest of the manifest that this publication replaces, empty for none; None: whatever is there.
+
+    Raises:
+        UsageError: A link or a device in the folder; denied; a place that is a whole bucket.
+        DataError: A folder that changes all the time; another publication than `over` is there.
+        CannotWriteError: The store is full, or the place is an object.
+        ServiceUnavailableError: Out of reach after retries.
+    """
+    if not is_remote(place):
+        _copy(_walk(folder), Path(place))
+        return ""
+    where = Place.of(os.fspath(place))
+    if not where.key:
+        raise UsageError(f"{place} is a whole bucket; name a folder in it, as in {where}/NAME")
+    for number in range(TRIES):
+        try:
+            return _publish(_walk(folder), where, progress or Silent(), over)
+        except ChangedError as error:
+            if number == TRIES - 1:
+                raise DataError(f"{error} while it is published, time and again; publish it when nobody writes there") from error
+    raise AssertionError
+
+
+def _walk(folder: Path) -> dict[str, Path]:
+    """The files to publish, by name. Raises UsageError, DataError."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is a file, not a folder" if folder.exists() else f"{folder} does not exist")
+    found: dict[str, Path] = {}
+    for root, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not is_half_written(name))
+        for name in [*folders, *files]:
+            path = Path(root, name)
+            mode = path.lstat().st_mode
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                kind = "a link" if stat.S_ISLNK(mode) else "no regular file"
+                raise UsageError(f"{path} is {kind}, which an object store cannot hold; put a file in its place or remove it")
+        for name in files:
+            relative = Path(root, name).relative_to(folder).as_posix()
+            if not is_half_written(name) and relative not in (MANIFEST, UNDER_WAY):
+                check_name(relative, folder)
+                _check_unicode(relative, folder)
+                found[relative] = Path(root, name)
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _check_unicode(name: str, folder: Path) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{folder}: the name {name!r} is not UTF-8, which an object store cannot hold; rename the file") from None
+
+
+def _copy(paths: dict[str, Path], place: Path) -> None:
+    with building(place) as new:
+        for name, path in paths.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, new / name)
+
+
+@dataclass(frozen=True)
+class _There:
+    """What is at the place before."""
+
+    manifest: Manifest
+    digest: str
+    """Of the manifest; empty where there is none."""
+    sizes: dict[str, int]
+    """Bytes of all objects, by name."""
+    interrupted: bool
+    """Whether a publication did not end, or is under way."""
+    doubtful: frozenset[str]
+    """Names that it may have written, or was to remove."""
+
+    @staticmethod
+    def look(place: Place) -> "_There":
+        if head(place) is not None:
+            raise CannotWriteError(f"cannot write {place}: an object of that name is in the way; choose another place")
+        content, note = get(place.below(MANIFEST)), get(place.below(UNDER_WAY))
+        manifest = Manifest.read(place, content) if content is not None else Manifest(files=())
+        digest = manifest.digest() if content is not None else ""
+        sizes = {entry.name: entry.size for entry in listing(place)}
+        return _There(manifest, digest, sizes, note is not None, frozenset(_noted(place, note) if note is not None else ()))
+
+    def has(self, place: Place, file: File) -> bool:
+        """Whether a file is there with this content."""
+        if self.sizes.get(file.name) != file.size:
+            return False
+        if file.name in self.doubtful:
+            found = head(place.below(file.name))
+            return found is not None and found.sha256 == file.sha256
+        return self.manifest.by_name.get(file.name) == file
+
+
+def _publish(paths: dict[str, Path], place: Place, progress: Progress, over: str | None) -> str:
+    there = _There.look(place)
+    if over is not None and there.digest != over:
+        raise DataError(f"{place} was published by another process meanwhile, which is not overwritten; choose another place, or remove that one")
+    files = _together(lambda name: describe(name, paths[name]), paths)
+    known = _together(lambda file: there.has(place, file), files)
+    new = [file for file, is_there in zip(files, known, strict=True) if not is_there]
+    gone = sorted((there.manifest.by_name.keys() | there.doubtful) - paths.keys())
+    if there.digest and not new and not gone and not there.interrupted:
+        return there.digest
+    note = {"names": sorted({*there.doubtful, *gone, *(file.name for file in new)})}
+    put(place.below(UNDER_WAY), json.dumps(note, indent=1).encode())
+    with progress.task(f"publish {place.name} (MB)", sum(file.size for file in new) // MEGABYTE) as task:
+        count = Counter(task).add
+        sent = _together(lambda file: upload(file, paths[file.name], place, count, clear=file.name in there.doubtful), new)
+    manifest = Manifest.of(({file.name: file for file in files} | {file.name: file for file in sent}).values())
+    put(place.below(MANIFEST), manifest.content())
+    remove_objects([place.below(name) for name in gone])
+    remove_objects([place.below(UNDER_WAY)])
+    return manifest.digest()
+
+
+def _noted(place: Place, content: bytes) -> list[str]:
+    try:
+        names = [str(name) for name in json.loads(content)["names"]]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{place.below(UNDER_WAY)} is no note of a publication; remove it") from None
+    for name in names:
+        check_name(name, place.below(UNDER_WAY))
+    return names
+
+
+def _together(act: Callable[[_Given], _Made], things: Iterable[_Given]) -> list[_Made]:
+    """Several at a time, results in order; the first error stops those that have not begun."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(act, things))
