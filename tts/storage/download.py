@@ -153,7 +153,7 @@ def _ask(place: Place, source: Source, offset: int, size: int) -> "GetObjectOutp
 
 
 def _is_right(path: Path, source: Source) -> bool:
-    if path.stat().st_size != source.size:
+    if not path.is_file() or path.stat().st_size != source.size:
         return False
     if not source.sha256:
         return True  # another program's object: the size, and one ETag for all of its pieces, are what there is

@@ -30,6 +30,8 @@ class Partial:
     def __init__(self, folder: Path) -> None:
         self.folder, self.files = folder, folder / "files"
         self._pieces = self._read()
+        self._begun = {piece[:2] for piece in self._pieces}
+        """Name and version of the files that are there in part."""
         self._writing = threading.Lock()
         self.files.mkdir(exist_ok=True)
         self._journal: IO[str] = (folder / "journal").open("a", encoding="ascii")
@@ -55,23 +57,29 @@ class Partial:
             self._journal.flush()
 
     def forget(self, source: Source) -> None:
-        """Drops a file whose content is wrong: its pieces count no more. The journal is written anew."""
+        """Drops a file whose content is wrong: its pieces count no more."""
         with self._writing:
-            self._pieces = {piece for piece in self._pieces if piece[0] != source.name}
-            (self.files / source.name).unlink(missing_ok=True)
+            self._drop(source.name)
+
+    def _drop(self, name: str) -> None:
+        (self.files / name).unlink(missing_ok=True)
+        self._begun = {begun for begun in self._begun if begun[0] != name}
+        left = {piece for piece in self._pieces if piece[0] != name}
+        if left != self._pieces:
+            self._pieces = left
             self._journal.seek(0)
             self._journal.truncate()
-            self._journal.writelines(json.dumps(piece) + "\n" for piece in sorted(self._pieces))
+            self._journal.writelines(json.dumps(piece) + "\n" for piece in sorted(left))
             self._journal.flush()
 
     def open(self, source: Source) -> int:
         """A descriptor to write a file's pieces at their places; what another version left is removed first."""
         path = self.files / source.name
         with self._writing:
-            known = any(piece[:2] == (source.name, source.version) for piece in self._pieces)
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not known:
-                path.unlink(missing_ok=True)
+            if (source.name, source.version) not in self._begun:
+                self._drop(source.name)
+                self._begun.add((source.name, source.version))
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
     def keep_only(self, names: set[str]) -> None:
