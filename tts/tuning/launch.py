@@ -40,8 +40,12 @@ class Ended:
     """Exit code; negative: killed by that signal."""
     log: str
     """Its last lines."""
+    reason: str = ""
+    """What is known beyond its exit code, in words that follow its name."""
 
     def __str__(self) -> str:
+        if self.reason:
+            return f"{self.worker} {self.reason}" + (f": {self.log.splitlines()[-1]}" if self.log else "")
         if self.code < 0:
             return f"{self.worker} was killed by {signal.Signals(-self.code).name}"
         return f"{self.worker} ended with exit code {self.code}" + (f": {self.log.splitlines()[-1]}" if self.log else "")

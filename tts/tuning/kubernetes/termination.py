@@ -1,0 +1,72 @@
+"""The end of the launcher's own pod inside a pipeline: the run was terminated, or the pod was evicted and another will take its place.
+
+Kubeflow kills a step within a second of SIGTERM, whatever its grace period, and what it prints goes nowhere. Terminating a run deletes nothing by
+itself. So the question is asked and acted on at once, in a thread: the main thread may be waiting for a database.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from tts.errors import PreemptedError
+from tts.tuning.kubernetes.access import OutOfReachError, RefusedError
+from tts.tuning.kubernetes.launcher import KubernetesLauncher
+
+TIMEOUT = 0.3, 0.4
+"""Seconds for a connection and for an answer."""
+
+
+def own_pod() -> str:
+    """Name of the pod that this process runs in as a step of a pipeline; empty: it does not."""
+    return os.environ.get("KFP_POD_NAME", "")
+
+
+@contextmanager
+def on_termination(launcher: KubernetesLauncher, pod: str) -> Iterator[None]:
+    """While the block runs, SIGTERM ends this process within a second, with exit code 75, and the Job with it if the run was terminated.
+
+    That is so if nobody is deleting the launcher's `pod`: Kubeflow kills the processes in it. A pod that is being deleted was evicted, say: its Job
+    goes on, for the pod that takes its place. What cannot be found out leaves the Job to the launcher's lease. Main thread only.
+
+    Args:
+        launcher: Whose Job it is; one that was not started has none.
+        pod: This process's own.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    # The number of a signal arrives in the pipe even while the main thread is inside a library. Handlers in Python would wait for it.
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    handler = signal.signal(signal.SIGTERM, _nothing)
+    threading.Thread(target=_listen, args=(reader, launcher, pod), name="termination", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # ends the thread
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Without a handler of Python's there is nothing in the pipe."""
+
+
+def _listen(reader: int, launcher: KubernetesLauncher, pod: str) -> None:
+    while numbers := os.read(reader, 64):
+        if signal.SIGTERM in numbers:
+            launcher.leave()  # whatever the main thread does in its last second
+            with suppress(OutOfReachError, RefusedError):
+                _end_job_of_terminated_run(launcher, pod)
+            os._exit(PreemptedError.exit_code)
+    os.close(reader)
+
+
+def _end_job_of_terminated_run(launcher: KubernetesLauncher, pod: str) -> None:
+    if launcher.job is None:
+        return
+    cluster, name, uid = launcher.job
+    if not cluster.read("GET", "pods", pod, timeout=TIMEOUT)["metadata"].get("deletionTimestamp"):
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        cluster.read("DELETE", "jobs", name, body=options, timeout=TIMEOUT)
