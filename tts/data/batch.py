@@ -10,6 +10,15 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Whole:
+    """A batch that several processes share, each of which has a part of its utterances."""
+
+    ids: tuple[str, ...]
+    mel_lengths_B: Tensor
+    """int64, true frames."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """Utterances of different lengths side by side. Everything downstream masks by the true lengths."""
 
@@ -22,11 +31,24 @@ class Batch:
     """float32 log magnitudes; 0 where padded."""
     mel_lengths_B: Tensor
     """int64, true frames."""
+    part_of: Whole | None = None
+    """What means are taken over, where this is one process's part of it; such a part may have no utterance."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device) for name in ("symbols_BN", "symbol_lengths_B", "mel_BTM", "mel_lengths_B")}
-        return replace(self, **moved)
+        whole = self.part_of and replace(self.part_of, mel_lengths_B=self.part_of.mel_lengths_B.to(device))
+        return replace(self, **moved, part_of=whole)
+
+    @property
+    def all_ids(self) -> tuple[str, ...]:
+        """Those of the whole batch."""
+        return self.part_of.ids if self.part_of else self.ids
+
+    @property
+    def all_mel_lengths(self) -> Tensor:
+        """(B,) int64 of the whole batch, true frames."""
+        return self.part_of.mel_lengths_B if self.part_of else self.mel_lengths_B
 
     @property
     def frames(self) -> int:

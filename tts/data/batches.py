@@ -4,13 +4,14 @@ Shape letters: B batch, N symbols, T frames (padded to a multiple of the reducti
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tts.config import DataConfig
-from tts.data.batch import Batch
+from tts.data.batch import Batch, Whole
 from tts.data.store import FeatureStore
 from tts.errors import UsageError
 
@@ -20,21 +21,21 @@ LENGTH_JITTER = 0.05
 
 
 def collate(store: FeatureStore, indices: Indices, reduction_factor: int) -> Batch:
-    """The utterances side by side, in the order given; mel padded with 0 to a multiple of the reduction factor."""
+    """The utterances, if any, side by side, in the order given; mel padded with 0 to a multiple of the reduction factor."""
     symbols = [store.symbols(int(index)) for index in indices]
     mels = [store.mel(int(index)) for index in indices]
-    frames = max(len(mel) for mel in mels)
-    symbols_BN = np.zeros((len(symbols), max(len(row) for row in symbols)), dtype=np.int64)
-    mel_BTM = np.zeros((len(mels), _padded(frames, reduction_factor), mels[0].shape[1]), dtype=np.float32)
+    frames = max((len(mel) for mel in mels), default=0)
+    symbols_BN = np.zeros((len(symbols), max((len(row) for row in symbols), default=0)), dtype=np.int64)
+    mel_BTM = np.zeros((len(mels), _padded(frames, reduction_factor), store.config.audio.mels), dtype=np.float32)
     for row, (spelled, mel) in enumerate(zip(symbols, mels, strict=True)):
         symbols_BN[row, : len(spelled)] = spelled
         mel_BTM[row, : len(mel)] = mel
     return Batch(
         ids=tuple(store.ids[int(index)] for index in indices),
         symbols_BN=torch.from_numpy(symbols_BN),
-        symbol_lengths_B=torch.tensor([len(row) for row in symbols]),
+        symbol_lengths_B=torch.tensor([len(row) for row in symbols], dtype=torch.int64),
         mel_BTM=torch.from_numpy(mel_BTM),
-        mel_lengths_B=torch.tensor([len(mel) for mel in mels]),
+        mel_lengths_B=torch.tensor([len(mel) for mel in mels], dtype=torch.int64),
     )
 
 
@@ -57,6 +58,15 @@ class TrainingBatches:
         """The batch of a step, counted from 0."""
         return collate(self._store, self.utterances(step), self._reduction_factor)
 
+    def part(self, step: int, rank: int, ranks: int) -> Batch:
+        """What one of `ranks` processes has of the batch of a step; nothing where there are more processes than utterances."""
+        if ranks == 1:
+            return self.batch(step)
+        indices = self.utterances(step)
+        frames = self._store.frames[indices]
+        part = collate(self._store, indices[shares(frames, ranks)[rank]], self._reduction_factor)
+        return replace(part, part_of=Whole(tuple(self._store.ids[int(index)] for index in indices), torch.from_numpy(frames)))
+
     def utterances(self, step: int) -> NDArray[np.int64]:
         """Numbers of the utterances in the batch of a step."""
         epoch = self.epoch(step)
@@ -75,6 +85,20 @@ class TrainingBatches:
             batches = _under_budget(self._store.frames, self._indices[np.argsort(blurred)], self._config, self._reduction_factor)
             self._plan = (epoch, [batches[place] for place in random.permutation(len(batches))])
         return self._plan[1]
+
+
+def shares(frames: NDArray[np.int64], ranks: int) -> list[NDArray[np.int64]]:
+    """Places in a batch, shared out so that each rank has about as many frames: the longest first, each to who has least (Graham 1969).
+
+    The first rank always has something. Within a share the batch's order stays.
+    """
+    loads = [0] * ranks
+    parts: list[list[int]] = [[] for _ in range(ranks)]
+    for place in np.argsort(-frames, kind="stable"):
+        rank = loads.index(min(loads))
+        loads[rank] += int(frames[place])
+        parts[rank].append(int(place))
+    return [np.array(sorted(part), dtype=np.int64) for part in parts]
 
 
 def evaluation_batches(store: FeatureStore, indices: Indices, config: DataConfig, reduction_factor: int) -> list[Batch]:

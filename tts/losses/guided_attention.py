@@ -13,15 +13,21 @@ from tts.config import GuidedAttentionConfig
 from tts.data.batch import length_mask
 
 
-def guided_attention_loss(alignment_BSN: Tensor, symbol_lengths_B: Tensor, step_lengths_B: Tensor, sigma: float) -> Tensor:
-    """Scalar between 0 and 1 in float32 (float64 stays); 0 if there is no step."""
+def guided_attention_loss(
+    alignment_BSN: Tensor, symbol_lengths_B: Tensor, step_lengths_B: Tensor, sigma: float, *, all_step_lengths_B: Tensor | None = None
+) -> Tensor:
+    """Scalar between 0 and 1 in float32 (float64 stays); 0 if there is no step.
+
+    With `all_step_lengths_B`, the mean's share that comes from these rows of a larger batch: shares add up to its mean.
+    """
     _, steps, symbols = alignment_BSN.shape
     float_type = torch.promote_types(alignment_BSN.dtype, torch.float32)
     step_BS1 = _positions(step_lengths_B, steps, float_type)[:, :, None]
     symbol_B1N = _positions(symbol_lengths_B, symbols, float_type)[:, None]
     penalty_BSN = -torch.expm1((symbol_B1N - step_BS1).square() / (-2 * sigma**2))
     invalid_BSN = ~(length_mask(step_lengths_B, steps)[:, :, None] & length_mask(symbol_lengths_B, symbols)[:, None])
-    return (penalty_BSN * alignment_BSN.to(float_type)).masked_fill(invalid_BSN, 0).sum() / step_lengths_B.sum().clamp(min=1)
+    averaged_B = step_lengths_B if all_step_lengths_B is None else all_step_lengths_B
+    return (penalty_BSN * alignment_BSN.to(float_type)).masked_fill(invalid_BSN, 0).sum() / averaged_B.sum().clamp(min=1)
 
 
 def guided_attention_weight(config: GuidedAttentionConfig, step: int) -> float:

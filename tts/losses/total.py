@@ -25,20 +25,29 @@ class Losses:
 
 
 def total_loss(output: Tacotron2Output, batch: Batch, config: Config, step: int) -> Losses:
-    """Losses of a teacher-forced batch at training step `step`, which sets the weight of guided attention."""
+    """Losses of a teacher-forced batch at training step `step`, which sets the weight of guided attention.
+
+    Of a part of a batch they are its share: the losses of all parts add up to those of the whole.
+    """
     reduction_factor = config.model.reduction_factor
+    all_B = batch.all_mel_lengths
     with torch.autocast(batch.mel_BTM.device.type, enabled=False):
         terms = {
-            "mel_before": mel_loss(output.mel_BTM, batch.mel_BTM, batch.mel_lengths_B, config.losses.mel),
-            "mel_after": mel_loss(output.mel_post_BTM, batch.mel_BTM, batch.mel_lengths_B, config.losses.mel),
+            "mel_before": mel_loss(output.mel_BTM, batch.mel_BTM, batch.mel_lengths_B, config.losses.mel, all_lengths_B=all_B),
+            "mel_after": mel_loss(output.mel_post_BTM, batch.mel_BTM, batch.mel_lengths_B, config.losses.mel, all_lengths_B=all_B),
             "gate": gate_loss(
                 output.gate_logits_BT,
                 batch.mel_lengths_B,
                 reduction_factor=reduction_factor,
                 positive_weight=config.losses.gate_positive_weight,
+                all_lengths_B=all_B,
             ),
             "guided_attention": guided_attention_loss(
-                output.alignment_BSN, batch.symbol_lengths_B, step_lengths(batch.mel_lengths_B, reduction_factor), config.guided_attention.sigma
+                output.alignment_BSN,
+                batch.symbol_lengths_B,
+                step_lengths(batch.mel_lengths_B, reduction_factor),
+                config.guided_attention.sigma,
+                all_step_lengths_B=step_lengths(all_B, reduction_factor),
             ),
         }
     weights = {

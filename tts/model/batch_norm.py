@@ -6,6 +6,8 @@ those beside it. Parameters, buffers and their names are nn.BatchNorm1d's; witho
 Shape letters: B batch, C channels, L positions (symbols or frames).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,9 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
+    over_ranks: Callable[[Tensor], Tensor] | None = None
+    """Adds a tensor up over the processes that share a batch, its gradient too: statistics are then those of the whole batch. All of
+    them have to call the layer equally often, with no row where they have none."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, momentum=MOMENTUM)
@@ -30,11 +35,19 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
         """
         x_BCL = x_BCL.to(self.weight.dtype)  # statistics in float32 whatever the autocast type
         if self.training:
-            count = valid_B1L.sum().clamp(min=1).to(x_BCL.dtype)
-            mean_C1 = x_BCL.masked_fill(~valid_B1L, 0).sum((0, 2)).div(count)[:, None]
+            count = valid_B1L.sum().to(x_BCL.dtype)
+            sum_C = x_BCL.masked_fill(~valid_B1L, 0).sum((0, 2))
+            if self.over_ranks:
+                sums = self.over_ranks(torch.cat((sum_C, count[None])))
+                sum_C, count = sums[:-1], sums[-1].detach()
+            count = count.clamp(min=1)
+            mean_C1 = sum_C.div(count)[:, None]
             # Only the centred values are kept for the backward pass: as much memory as torch's layer.
             centred_BCL = (x_BCL - mean_C1).masked_fill(~valid_B1L, 0)
-            variance_C1 = centred_BCL.square().sum((0, 2)).div(count)[:, None]
+            squares_C = centred_BCL.square().sum((0, 2))
+            if self.over_ranks:
+                squares_C = self.over_ranks(squares_C)
+            variance_C1 = squares_C.div(count)[:, None]
             self._remember(mean_C1[:, 0].detach(), variance_C1[:, 0].detach(), count)
         else:
             centred_BCL = x_BCL - self.running_mean[:, None]

@@ -1,15 +1,16 @@
 """What was not finite first, when an update had to be skipped.
 
 Looked for in the order in which a step computes: the batch, the modules' outputs, the loss terms, the gradients (backwards, so from the
-last parameter to the first), the BatchNorm statistics.
+last parameter to the first), the BatchNorm statistics. Ranks that train together each look at what they have; the earliest find counts.
 """
 
 import dataclasses
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tts.data.batch import Batch, length_mask
 from tts.losses.total import Losses
 from tts.storage import write_text
+from tts.training.ranks import ALONE, Ranks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,56 +37,79 @@ class Anomaly:
         return f"{self.kind} {self.name} is {self.value} ({shown})"
 
 
-def find_offender(model: nn.Module, batch: Batch, losses: Losses) -> Anomaly:
+class Find(NamedTuple):
+    """An offender, and its place in the order in which a step computes."""
+
+    place: tuple[int, int]
+    anomaly: Anomaly
+
+
+def find_offender(model: nn.Module, batch: Batch, own: Losses, *, total: Tensor, forward: Callable[[], object], ranks: Ranks = ALONE) -> Anomaly:
     """The first offender. Where every tensor is finite it was a sum over them that overflowed.
 
-    Gradients are read from the parameters, so they must not have been clipped. Runs the forward pass once more, which moves the statistics and
-    draws from the random generator: the caller restores and seeds.
+    `own` are the losses of this rank's part, `total` is the sum over all ranks. Gradients are read from the parameters, so they must not have
+    been clipped. Runs the forward pass once more, which moves the statistics and draws from the random generator: the caller restores and seeds.
     """
-    return (
+    # Not only where the batch is finite: batch norm needs every rank's forward pass or none.
+    in_modules = None if total.isfinite() else _in_modules(model, batch, forward)
+    find = (
         _in_batch(batch)
-        or (None if losses.total.isfinite() else _in_modules(model, batch))
-        or _in_named("loss", {**losses.terms, "total": losses.total}.items(), batch)
-        or _in_named("gradient", ((n, p.grad) for n, p in reversed(list(model.named_parameters())) if p.grad is not None), batch)
-        or _in_named("statistics", model.named_buffers(), batch)
-        or Anomaly("gradient", "norm over all parameters", "inf", batch.ids)
+        or in_modules
+        or _in_named(2, "loss", {**own.terms, "total": own.total}.items(), batch)
+        or _in_named(3, "loss", [("total", total)], batch)
+        or _in_named(4, "gradient", ((n, p.grad) for n, p in reversed(list(model.named_parameters())) if p.grad is not None), batch)
+        or _in_named(5, "statistics", model.named_buffers(), batch)
+        or Find((6, 0), Anomaly("gradient", "norm over all parameters", "inf", batch.ids))
     )
+    return _earliest(ranks.gather(find), batch.all_ids)
+
+
+def _earliest(finds: list[Find], ids: tuple[str, ...]) -> Anomaly:
+    """What was found first, by whomever; the utterances are those of all who found the same."""
+    first = min(find.place for find in finds)
+    same = [find.anomaly for find in finds if find.place == first]
+    offenders = {identity for anomaly in same for identity in anomaly.utterances}
+    value: Literal["nan", "inf"] = "nan" if any(anomaly.value == "nan" for anomaly in same) else "inf"
+    return dataclasses.replace(same[0], value=value, utterances=tuple(identity for identity in ids if identity in offenders))
 
 
 def write_anomaly(folder: Path, step: int, anomaly: Anomaly, batch: Batch, figures: Mapping[str, float]) -> Path:
     """Leaves anomalies/step-XXXXXXXX.json. Figures that are not finite are written as text. Raises CannotWriteError."""
     path = folder / f"step-{step:08d}.json"
     readable = {name: value if math.isfinite(value) else str(value) for name, value in figures.items()}
-    record = {"step": step, **dataclasses.asdict(anomaly), "batch": batch.ids, "figures": readable, "action": "update skipped"}
+    record = {"step": step, **dataclasses.asdict(anomaly), "batch": batch.all_ids, "figures": readable, "action": "update skipped"}
     write_text(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 
-def _in_batch(batch: Batch) -> Anomaly | None:
+def _in_batch(batch: Batch) -> Find | None:
     valid_BT = length_mask(batch.mel_lengths_B, batch.mel_BTM.shape[1])
-    return _offence("input", "mel", batch.mel_BTM.masked_fill(~valid_BT[:, :, None], 0), batch)
+    offence = _offence("input", "mel", batch.mel_BTM.masked_fill(~valid_BT[:, :, None], 0), batch)
+    return Find((0, 0), offence) if offence else None
 
 
-def _in_named(kind: Literal["loss", "gradient", "statistics"], tensors: Any, batch: Batch) -> Anomaly | None:
-    found = (_offence(kind, name, tensor, batch, rows=False) for name, tensor in tensors)
-    return next((offence for offence in found if offence), None)
+def _in_named(place: int, kind: Literal["loss", "gradient", "statistics"], tensors: Any, batch: Batch) -> Find | None:
+    found = ((number, _offence(kind, name, tensor, batch, rows=False)) for number, (name, tensor) in enumerate(tensors))
+    return next((Find((place, number), offence) for number, offence in found if offence), None)
 
 
-def _in_modules(model: nn.Module, batch: Batch) -> Anomaly | None:
+def _in_modules(model: nn.Module, batch: Batch, forward: Callable[[], object]) -> Find | None:
     """The first module to return something that is not finite; a module returns after those inside it."""
-    found: list[Anomaly] = []
+    found: list[Find] = []
+    returned = itertools.count()
 
     def watch(name: str) -> Any:
         def on_forward(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            place = (1, next(returned))
             if not found:
-                found.extend(offence for tensor in _tensors(output) if (offence := _offence("module", name, tensor, batch)))
+                found.extend(Find(place, offence) for tensor in _tensors(output) if (offence := _offence("module", name, tensor, batch)))
 
         return on_forward
 
     hooks = [module.register_forward_hook(watch(name or type(model).__name__)) for name, module in model.named_modules()]
     try:
         with torch.no_grad():
-            model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
+            forward()
     finally:
         for hook in hooks:
             hook.remove()

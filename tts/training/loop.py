@@ -2,6 +2,10 @@
 
 Steps count from 1. A run that is stopped between any two steps and started again makes the same updates, bit for bit on a CPU with the same number
 of threads: dropout and batches are functions of the step (randomness.py, data/batches.py), all else is in the checkpoint.
+
+Several processes may train together (ranks.py): rank 0 is in `train`, the others in `follow`. Between two steps each says whether it was asked
+to stop, and all hear the same answer; rank 0 validates and writes before it speaks. With dropout off they make the updates of one process, up
+to rounding, and a run may go on with more or fewer of them.
 """
 
 from collections.abc import Generator
@@ -9,16 +13,26 @@ from pathlib import Path
 
 from tts.config import Config
 from tts.data.store import FeatureStore
+from tts.errors import INTERRUPTED, PreemptedError, TrainingDivergedError
 from tts.progress import Progress, Task
 from tts.training.cores import set_threads
 from tts.training.preemption import StopFlag
+from tts.training.ranks import ALONE, Ranks
 from tts.training.run_folder import holding
 from tts.training.session import Session
+from tts.training.updates import Updates
 from tts.training.validation import Measure, ValidationRecord
 
 
 def train(
-    store: FeatureStore, config: Config, run: Path, *, progress: Progress, stop: StopFlag, measure: Measure | None = None
+    store: FeatureStore,
+    config: Config,
+    run: Path,
+    *,
+    progress: Progress,
+    stop: StopFlag,
+    measure: Measure | None = None,
+    ranks: Ranks = ALONE,
 ) -> Generator[ValidationRecord, None, None]:
     """Trains until `training.steps`, from the newest checkpoint in `run` if there is one; yields a record after each validation.
 
@@ -26,17 +40,42 @@ def train(
 
     A caller may leave the loop; the folder can be resumed. Nothing is done before the first record is asked for.
     Raises UsageError (features, device or an earlier run that do not fit), DataError (damaged run), CannotWriteError,
-    TrainingDivergedError, and PreemptedError or KeyboardInterrupt once the flag is set and a checkpoint is written.
+    TrainingDivergedError, and PreemptedError or KeyboardInterrupt once the flag is set and a checkpoint is written; LostRankError.
     """
     store.check(config)
-    set_threads(config.training.threads)
+    set_threads(config.training.threads, ranks.here)
     with holding(run):
-        session = Session(store, config, run, measure)
+        session = Session(store, config, run, measure, ranks)
         with session.noting_the_end(), progress.task("Training", total=config.training.steps, done=session.tally.step) as task:
-            yield from _records(session, task, stop)
+            yield from _records(session, task, stop, ranks)
 
 
-def _records(session: Session, task: Task, stop: StopFlag) -> Generator[ValidationRecord, None, None]:
+def follow(store: FeatureStore, config: Config, *, stop: StopFlag, ranks: Ranks) -> int:
+    """Makes the updates of rank 0, wherever its run stands, until that is at its end. The exit code that all ranks end with; rank 0 says why.
+
+    Raises UsageError (features or device that do not fit) and LostRankError.
+    """
+    store.check(config)
+    set_threads(config.training.threads, ranks.here)
+    updates = Updates(store, config, ranks)
+    state = ranks.begun(updates.device)
+    if state is None:
+        return 0
+    updates.load(state)
+    while not ranks.agree(stop):
+        updates.make()
+        if updates.diverged:
+            ranks.end()
+            return TrainingDivergedError.exit_code
+        if ranks.agree(stop):
+            break
+    if ranks.over:
+        return 0
+    ranks.end()
+    return INTERRUPTED if isinstance(stop.error(updates.tally.step), KeyboardInterrupt) else PreemptedError.exit_code
+
+
+def _records(session: Session, task: Task, stop: StopFlag, ranks: Ranks) -> Generator[ValidationRecord, None, None]:
     while True:
         # First what the step just made left to do: a resumed run may have been stopped before its validation.
         if session.tally.step > 0:
@@ -46,8 +85,8 @@ def _records(session: Session, task: Task, stop: StopFlag) -> Generator[Validati
                 yield record
         if session.finished:
             return
-        if not stop:
+        if not ranks.agree(stop):
             session.advance(task)
-        if stop:
+        if ranks.agree(stop):
             session.save(None, always=session.tally.step > 0)
             raise stop.error(session.tally.step)

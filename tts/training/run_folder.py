@@ -54,6 +54,8 @@ class RunState(BaseModel):
     language: str
     """Of the symbol table."""
     totals: Totals
+    ranks: int = 1
+    """Processes that trained together when this was written, one a device."""
 
 
 def prepare_run(run: Path) -> None:

@@ -1,18 +1,15 @@
-"""A run under way: the state that steps change, and where it is written down."""
+"""A run under way: its updates, and where they are written down. Where several ranks train together, rank 0 has the only one."""
 
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
 
 from tts.config import Config
 from tts.config.load import to_json
 from tts.data.batch import Batch
-from tts.data.batches import TrainingBatches, collate, evaluation_batches
+from tts.data.batches import collate, evaluation_batches
 from tts.data.store import FeatureStore
 from tts.errors import PreemptedError, TrainingDivergedError
 from tts.progress import Task
@@ -20,41 +17,26 @@ from tts.storage import write_text
 from tts.training.anomaly import Anomaly, write_anomaly
 from tts.training.checkpoint import Checkpoints, check_resumable
 from tts.training.metrics_log import MetricsLog
-from tts.training.precision import choose_device, choose_precision
+from tts.training.ranks import Ranks
 from tts.training.run_folder import RunState, State, Totals, clear_after, write_state
-from tts.training.step import StepResult, new_learner, train_step
+from tts.training.step import StepResult
+from tts.training.updates import Tally, Updates
 from tts.training.validation import SNAPSHOT_UTTERANCES, Measure, ValidationRecord, snapshot_path, validate, write_snapshot
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Tally:
-    """Counts that belong to the checkpoint."""
-
-    step: int = 0
-    skipped_in_a_row: int = 0
-    skipped_updates: int = 0
-    overflows: int = 0
-    seconds: float = 0.0
-
-
 class Session:
     """One run of one configuration on one feature store. The folder must be held (run_folder.py)."""
 
-    def __init__(self, store: FeatureStore, config: Config, run: Path, measure: Measure | None = None) -> None:
+    def __init__(self, store: FeatureStore, config: Config, run: Path, measure: Measure | None, ranks: Ranks) -> None:
         """Opens a fresh run, or goes on from the newest checkpoint. Raises UsageError, DataError, CannotWriteError."""
-        device = choose_device(config.training.device)
-        precision = choose_precision(config.training.precision, device)
-        self.run, self.config, self._store, self._device, self._measure = run, config, store, device, measure
+        self._updates = Updates(store, config, ranks)
+        self.run, self.config, self._store, self._measure, self._ranks = run, config, store, measure, ranks
         self.checkpoints, self._log = Checkpoints(run), MetricsLog(run / "metrics.jsonl")
         factor = config.model.reduction_factor
-        self._batches = TrainingBatches(store, store.train, config.data, factor, config.training.seed)
         self._held_out = evaluation_batches(store, store.held_out, config.data, factor)
         self._pictured = store.held_out[:SNAPSHOT_UTTERANCES]
-        self._learner = new_learner(config, symbols=len(store.symbol_table), mels=config.audio.mels, precision=precision)
-        self._learner.model.normalise_by(torch.from_numpy(store.mel_mean), torch.from_numpy(store.mel_deviation))
-        self.tally = Tally()
         self._resume()
         self._saved_step = self.tally.step
         clear_after(run, self.tally.step)
@@ -64,17 +46,20 @@ class Session:
         self._frames, self._busy = 0, 0.0
         write_text(run / "config.json", to_json(config))
         self.note("running")
+        ranks.begin(self._updates.state(), self._updates.device)
 
     def _resume(self) -> None:
-        content = self.checkpoints.newest(self._device)
+        content = self.checkpoints.newest(self._updates.device)
         if content is None:
             return
         check_resumable(content, self.config, self._store.fingerprint, self.run)
-        self._learner.model.load_state_dict(content["model"])
-        self._learner.optimiser.load_state_dict(content["optimiser"])
-        self._learner.scaler.load_state_dict(content["scaler"])
-        self.tally = Tally(**content["tally"])
+        self._updates.load(content)
         logger.info("%s: going on from step %d", self.run, self.tally.step)
+
+    @property
+    def tally(self) -> Tally:
+        """Counts of all attempts."""
+        return self._updates.tally
 
     @property
     def finished(self) -> bool:
@@ -82,15 +67,12 @@ class Session:
         return self.tally.step >= self.config.training.steps
 
     def advance(self, task: Task) -> None:
-        """Makes the next step. Raises TrainingDivergedError, CannotWriteError."""
+        """Makes the next step. Raises TrainingDivergedError, CannotWriteError, LostRankError."""
         begun = time.monotonic()
-        step = self.tally.step + 1
-        batch = self._batches.batch(step - 1)
-        result = train_step(self._learner, batch.to(self._device), self.config, step)
-        self.tally.step = step
-        self._frames += batch.frames
+        result, batch = self._updates.make()
+        step = self.tally.step
+        self._frames += int(batch.all_mel_lengths.sum())
         self._busy += time.monotonic() - begun
-        self._count(result)
         shown: dict[str, float | str] = {}
         if step == 1 or step % self.config.training.log_interval == 0:
             figures = self._write_line(result)
@@ -105,13 +87,13 @@ class Session:
         due = step % self.config.training.validation_interval == 0 or self.finished
         if not due or step == self._validated_step:
             return None
-        model = self._learner.model
-        metrics = validate(model, self._held_out, self.config, step, self._device)
+        model, device = self._updates.model, self._updates.device
+        metrics = validate(model, self._held_out, self.config, step, device)
         if self._measure:
             metrics |= self._measure(model)
         snapshot = snapshot_path(self.run, step)
         pictured = collate(self._store, self._pictured, self.config.model.reduction_factor)
-        write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], self.config, self._device)
+        write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], self.config, device)
         self._log.append("validation", step, {**metrics, "seconds": self._seconds()})
         self._validated_step = step
         return ValidationRecord(step, metrics, snapshot)
@@ -125,10 +107,7 @@ class Session:
             return
         self.tally.seconds = self._seconds()
         content = {
-            "model": self._learner.model.state_dict(),
-            "optimiser": self._learner.optimiser.state_dict(),
-            "scaler": self._learner.scaler.state_dict(),
-            "tally": asdict(self.tally),
+            **self._updates.state(),
             "config": self.config.model_dump(mode="json"),
             "fingerprint": self._store.fingerprint,
             "language": self._store.config.text.language,
@@ -143,7 +122,8 @@ class Session:
         """Writes run.json. Raises CannotWriteError."""
         totals = Totals(skipped_updates=self.tally.skipped_updates, overflows=self.tally.overflows, seconds=round(self._seconds(), 3))
         language = self._store.config.text.language
-        write_state(self.run, RunState(state=state, step=self.tally.step, fingerprint=self._store.fingerprint, language=language, totals=totals))
+        known = {"fingerprint": self._store.fingerprint, "language": language, "ranks": self._ranks.count}
+        write_state(self.run, RunState(state=state, step=self.tally.step, totals=totals, **known))
 
     @contextmanager
     def noting_the_end(self) -> Iterator[None]:
@@ -168,15 +148,6 @@ class Session:
         best = self.checkpoints.index().best_entry
         return best is None or best.mel_loss is None or record.metrics["mel_loss"] < best.mel_loss
 
-    def _count(self, result: StepResult) -> None:
-        if result.anomaly:
-            self.tally.skipped_updates += 1
-            self.tally.skipped_in_a_row += 1
-        elif result.overflow:
-            self.tally.overflows += 1
-        else:
-            self.tally.skipped_in_a_row = 0
-
     def _write_line(self, result: StepResult) -> dict[str, float]:
         figures = {
             **result.figures(),
@@ -192,7 +163,7 @@ class Session:
         step, in_a_row = self.tally.step, self.tally.skipped_in_a_row
         path = write_anomaly(self.run / "anomalies", step, anomaly, batch, {**result.figures(), "skipped_in_a_row": in_a_row})
         logger.warning("step %d: update skipped: %s", step, anomaly)
-        if in_a_row >= self.config.training.max_skipped_updates:
+        if self._updates.diverged:
             raise TrainingDivergedError(
                 f"{in_a_row} updates in a row were not finite (training.max_skipped_updates), the last at step {step}: {anomaly}; see {path.parent}; "
                 f"lower optimiser.learning_rate or optimiser.clip_norm, or correct the utterances that are named"

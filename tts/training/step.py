@@ -11,11 +11,14 @@ from torch.optim import Adam
 from tts.config import Config
 from tts.data.batch import Batch
 from tts.losses.total import Losses, total_loss
+from tts.model.output import Tacotron2Output
 from tts.model.tacotron2 import Tacotron2
 from tts.training.anomaly import Anomaly, find_offender
 from tts.training.precision import LOWEST_SCALE, Precision
 from tts.training.randomness import reseed
+from tts.training.ranks import ALONE, Ranks
 from tts.training.schedule import learning_rate
+from tts.training.together import add_up, idle_output, norms
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Learner:
     optimiser: Adam
     scaler: GradScaler
     precision: Precision
+    ranks: Ranks = ALONE
+    """Who has the other parts of each batch."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,17 @@ class StepResult:
         return {"loss": float(self.loss), **terms, "gradient_norm": float(self.gradient_norm), "learning_rate": self.learning_rate}
 
 
-def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision) -> Learner:
+def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision, ranks: Ranks = ALONE) -> Learner:
     """Fresh weights from the seed, and Adam as in Shen et al. 2018 (L2 weight added to the gradient)."""
     reseed(config.training.seed, 0)
     model = Tacotron2(config.model, symbols=symbols, mels=mels).to(precision.device)
     knobs = config.optimiser
     betas = (knobs.beta1, knobs.beta2)
     optimiser = Adam(model.parameters(), lr=knobs.learning_rate, betas=betas, eps=knobs.epsilon, weight_decay=knobs.weight_decay, fused=True)
-    return Learner(model, optimiser, precision.scaler(), precision)
+    if ranks.together:
+        for norm in norms(model):
+            norm.over_ranks = ranks.add_with_gradient
+    return Learner(model, optimiser, precision.scaler(), precision, ranks)
 
 
 def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> StepResult:
@@ -64,40 +72,47 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
 
     A function of the learner's state, the batch, the configuration and the step's number alone. When the loss, a gradient or a BatchNorm statistic
     is not finite, weights, Adam's state and statistics stay as they were. The only wait for the device is the check.
+
+    Ranks that train together each give their part of a batch. Whatever is looked at after the backward pass is a sum over all of them.
     """
     model, optimiser, scaler = learner.model, learner.optimiser, learner.scaler
-    reseed(config.training.seed, step)
+    reseed(config.training.seed, step, learner.ranks.rank)
     rate = learning_rate(config.optimiser, step)
     for group in optimiser.param_groups:
         group["lr"] = rate
     statistics = [buffer.clone() for buffer in model.buffers()]
     model.train()
     optimiser.zero_grad()
-    with learner.precision.autocast():
-        output = model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
-    losses = total_loss(output, batch, config, step)
-    scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    own = total_loss(_forward(learner, batch), batch, config, step)
+    scaler.scale(own.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    losses = add_up(model, own, batch, learner.ranks)
     scaler.unscale_(optimiser)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norm = get_total_norm(gradients)
     statistics_norm = get_total_norm([buffer for buffer in model.buffers() if buffer.is_floating_point()])
-    healthy = bool(torch.stack([losses.total.detach(), norm, statistics_norm]).isfinite().all())
+    healthy = bool(torch.stack([losses.total, norm, statistics_norm]).isfinite().all())
     anomaly, overflow = None, False
     if healthy:
         clip_grads_with_norm_(model.parameters(), config.optimiser.clip_norm, norm)
         scaler.step(optimiser)
     else:
         overflow = scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE and bool(losses.total.isfinite() & statistics_norm.isfinite())
-        anomaly = None if overflow else _find_offender(learner, batch, losses, config, step)
+        anomaly = None if overflow else _find_offender(learner, batch, own, losses.total, config, step)
         for buffer, before in zip(model.buffers(), statistics, strict=True):
             buffer.copy_(before)
     scaler.update()
-    terms = {name: term.detach() for name, term in losses.terms.items()}
-    return StepResult(losses.total.detach(), terms, norm, rate, overflow, anomaly)
+    return StepResult(losses.total, losses.terms, norm, rate, overflow, anomaly)
 
 
-def _find_offender(learner: Learner, batch: Batch, losses: Losses, config: Config, step: int) -> Anomaly:
-    """Looks at the same forward pass again: same dropout, same number format."""
-    reseed(config.training.seed, step)
+def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:
+    if not batch.ids:
+        return idle_output(learner.model, batch)
     with learner.precision.autocast():
-        return find_offender(learner.model, batch, losses)
+        output: Tacotron2Output = learner.model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
+    return output
+
+
+def _find_offender(learner: Learner, batch: Batch, own: Losses, total: Tensor, config: Config, step: int) -> Anomaly:
+    """Looks at the same forward pass again: same dropout, same number format."""
+    reseed(config.training.seed, step, learner.ranks.rank)
+    return find_offender(learner.model, batch, own, total=total, forward=lambda: _forward(learner, batch), ranks=learner.ranks)
