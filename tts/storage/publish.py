@@ -14,11 +14,11 @@ from tts.errors import CannotWriteError, DataError, UsageError
 from tts.progress import Progress, Silent
 from tts.storage.download import MEGABYTE, Counter
 from tts.storage.files import building
-from tts.storage.manifest import MANIFEST, UNDER_WAY, File, Manifest
+from tts.storage.manifest import MANIFEST, STAGED, UNDER_WAY, File, Manifest
 from tts.storage.objects import get, head, is_half_written, listing, put, remove_objects
 from tts.storage.place import Place, check_name, is_remote
 from tts.storage.s3 import WORKERS
-from tts.storage.upload import ChangedError, describe, upload
+from tts.storage.upload import ChangedError, describe, settle, upload
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -29,9 +29,9 @@ TRIES = 3
 def publish(folder: Path, place: str | os.PathLike[str], progress: Progress | None = None, *, over: str | None = None) -> str:
     """Uploads a folder; the place then holds its files and nothing that an earlier publication put there. Returns the manifest's digest.
 
-    What is there already with the same content is not sent again, also by a publication that was killed. The manifest is written last: until
-    then readers find the old one, or none. Of two who publish at once to one place the later one counts. Files that are being written
-    (`.*.partial`) are left out, empty folders too.
+    What is there already with the same content is not sent again, also by a publication that was killed. Until the manifest is written, last,
+    readers get the old files, or that the place is not whole; from then on the new ones. Two must not publish to one place at once. Files that are
+    being written (`.*.partial`) are left out, empty folders too.
 
     Args:
         folder: What to publish; nobody should write there meanwhile.
@@ -76,6 +76,8 @@ def _walk(folder: Path) -> dict[str, Path]:
         for name in files:
             relative = Path(root, name).relative_to(folder).as_posix()
             if not is_half_written(name) and relative not in (MANIFEST, UNDER_WAY):
+                if relative.startswith(f"{STAGED}/"):
+                    raise UsageError(f"{folder} holds {STAGED}, a name that published folders need for themselves; rename it")
                 check_name(relative, folder)
                 _check_unicode(relative, folder)
                 found[relative] = Path(root, name)
@@ -119,41 +121,56 @@ class _There:
         if head(place) is not None:
             raise CannotWriteError(f"cannot write {place}: an object of that name is in the way; choose another place")
         content, note = get(place.below(MANIFEST)), get(place.below(UNDER_WAY))
-        manifest = Manifest.read(place, content) if content is not None else Manifest(files=())
+        manifest = Manifest.read(place, content) if content is not None else Manifest.of(())
         digest = manifest.digest() if content is not None else ""
         sizes = {entry.name: entry.size for entry in listing(place)}
         return _There(manifest, digest, sizes, note is not None, frozenset(_noted(place, note) if note is not None else ()))
 
     def has(self, place: Place, file: File) -> bool:
-        """Whether a file is there with this content."""
-        if self.sizes.get(file.name) != file.size:
+        """Whether a file is there with this content, where its key says."""
+        if self.sizes.get(file.key) != file.size:
             return False
-        if file.name in self.doubtful:
-            found = head(place.below(file.name))
-            return found is not None and found.sha256 == file.sha256
-        return self.manifest.by_name.get(file.name) == file
+        old = self.manifest.by_name.get(file.name)
+        if old == file and file.name not in self.doubtful:
+            return True
+        found = head(place.below(file.key)) if file.staged or self.interrupted else None
+        return found is not None and found.sha256 == file.sha256
+
+    def placed(self, file: File) -> File:
+        """Staged, if the manifest still needs another content under its name."""
+        old = self.manifest.by_name.get(file.name)
+        return file.model_copy(update={"staged": old is not None and not old.staged and old != file})
 
 
 def _publish(paths: dict[str, Path], place: Place, progress: Progress, over: str | None) -> str:
     there = _There.look(place)
     if over is not None and there.digest != over:
         raise DataError(f"{place} was published by another process meanwhile, which is not overwritten; choose another place, or remove that one")
-    files = _together(lambda name: describe(name, paths[name]), paths)
+    files = [there.placed(file) for file in _together(lambda name: describe(name, paths[name]), paths)]
     known = _together(lambda file: there.has(place, file), files)
     new = [file for file, is_there in zip(files, known, strict=True) if not is_there]
-    gone = sorted((there.manifest.by_name.keys() | there.doubtful) - paths.keys())
+    gone = {*there.manifest.by_name, *there.doubtful} - paths.keys()
     if there.digest and not new and not gone and not there.interrupted:
         return there.digest
-    note = {"names": sorted({*there.doubtful, *gone, *(file.name for file in new)})}
+    note = {"names": sorted({*there.doubtful, *gone, *(file.name for file in files if file.staged), *(file.name for file in new)})}
     put(place.below(UNDER_WAY), json.dumps(note, indent=1).encode())
     with progress.task(f"publish {place.name} (MB)", sum(file.size for file in new) // MEGABYTE) as task:
         count = Counter(task).add
-        sent = _together(lambda file: upload(file, paths[file.name], place, count, clear=file.name in there.doubtful), new)
+        sent = _together(lambda file: upload(file, paths[file.name], place, count, clear=there.interrupted), new)
     manifest = Manifest.of(({file.name: file for file in files} | {file.name: file for file in sent}).values())
-    put(place.below(MANIFEST), manifest.content())
-    remove_objects([place.below(name) for name in gone])
+    _write_manifest(place, manifest)
+    staged = {file.key for file in manifest.files if file.staged} | {name for name in there.sizes if name.startswith(f"{STAGED}/")}
+    remove_objects([place.below(name) for name in sorted(gone | staged)])
     remove_objects([place.below(UNDER_WAY)])
     return manifest.digest()
+
+
+def _write_manifest(place: Place, manifest: Manifest) -> None:
+    """From here on the new files are what is published; then those that were staged take their names."""
+    put(place.below(MANIFEST), manifest.content())
+    if any(file.staged for file in manifest.files):
+        settled = _together(lambda file: settle(file, place) if file.staged else file, manifest.files)
+        put(place.below(MANIFEST), Manifest.of(settled).content())
 
 
 def _noted(place: Place, content: bytes) -> list[str]:

@@ -22,6 +22,8 @@ class Source:
     size: int
     version: str
     """SHA-256 where our manifest tells it, else the ETag of the listing."""
+    key: str
+    """Of the object, below the place; empty where the place is the object."""
 
     @property
     def sha256(self) -> str:
@@ -42,8 +44,6 @@ class Snapshot:
     sources: tuple[Source, ...]
     digest: str
     """Equal where all files are."""
-    single: bool = False
-    """Whether the place is one object, and not a prefix."""
 
     @property
     def size(self) -> int:
@@ -52,7 +52,12 @@ class Snapshot:
 
     def key(self, source: Source) -> Place:
         """Where an object lies."""
-        return self.place if self.single else self.place.below(source.name)
+        return self.place.below(source.key) if source.key else self.place
+
+    @property
+    def single(self) -> bool:
+        """Whether the place is one object, and not a prefix."""
+        return len(self.sources) == 1 and not self.sources[0].key
 
 
 def folder_snapshot(place: Place) -> Snapshot:
@@ -61,7 +66,7 @@ def folder_snapshot(place: Place) -> Snapshot:
         content = get(place.below(MANIFEST))
         if content is not None:
             manifest = Manifest.read(place, content)
-            return Snapshot(place, tuple(Source(file.name, file.size, file.sha256) for file in manifest.files), manifest.digest())
+            return Snapshot(place, tuple(Source(file.name, file.size, file.sha256, file.key) for file in manifest.files), manifest.digest())
         found = list(listing(place))
         names = {entry.name for entry in found}
         if MANIFEST in names:
@@ -86,7 +91,7 @@ def _listed(place: Place, found: list[Entry]) -> Snapshot:
         parents = {name.rsplit("/", depth)[0] for depth in range(1, name.count("/") + 1)}
         if clash := parents & names:
             raise DataError(f"{place}: {min(clash)!r} is an object and has others below it ({name!r}); a folder cannot hold both")
-    sources = tuple(Source(entry.name, entry.size, entry.etag) for entry in sorted(files, key=lambda entry: entry.name))
+    sources = tuple(Source(entry.name, entry.size, entry.etag, entry.name) for entry in sorted(files, key=lambda entry: entry.name))
     return Snapshot(place, sources, _digest(sources))
 
 
@@ -96,8 +101,8 @@ def object_snapshot(place: Place) -> Snapshot:
     if found is None:
         folder = next(listing(place), None) is not None
         raise DataError(f"{place} is a folder of objects, not one" if folder else f"{place} does not exist")
-    sources = (Source(place.name, found.size, found.sha256 or found.etag),)
-    return Snapshot(place, sources, _digest(sources), single=True)
+    sources = (Source(place.name, found.size, found.sha256 or found.etag, ""),)
+    return Snapshot(place, sources, _digest(sources))
 
 
 def _digest(sources: tuple[Source, ...]) -> str:

@@ -34,30 +34,37 @@ def describe(name: str, path: Path) -> File:
 
 
 def upload(file: File, path: Path, place: Place, count: Callable[[int], None], *, clear: bool) -> File:
-    """Sends a file below `place`; returns what was sent, which differs from `file` where a small one was written anew meanwhile.
+    """Sends a file to its key below `place`; returns what was sent, which differs from `file` where a small one was written anew meanwhile.
 
     `clear` removes what killed uploads of it left unfinished, which costs money and is seen by nobody.
     Raises ChangedError for a large file that is written to, DataError, and what `asking` raises.
     """
-    target = place.below(file.name)
     if clear:
-        _clear_unfinished(target)
+        _clear_unfinished(place.below(file.key))
     with _reading(path) as content:
         if file.size <= SMALL:
             data = content.read(SMALL + 1)
             if len(data) > SMALL:
                 raise ChangedError(f"{path} grows")
-            file = File(name=file.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-            put(target, data, file.sha256)
+            file = File(name=file.name, size=len(data), sha256=hashlib.sha256(data).hexdigest(), staged=file.staged)
+            put(place.below(file.key), data, file.sha256)
             count(len(data))
             return file
+        target, options = place.below(file.key), {"Metadata": {"sha256": file.sha256}}
         with asking(target):
-            client(target).upload_fileobj(
-                content, target.bucket, target.key, ExtraArgs={"Metadata": {"sha256": file.sha256}}, Callback=count, Config=_transfer()
-            )
-    if describe(file.name, path) != file:
+            client(target).upload_fileobj(content, target.bucket, target.key, ExtraArgs=options, Callback=count, Config=_transfer())
+    if describe(file.name, path) != file.settled():
         raise ChangedError(f"{path} changes")
     return file
+
+
+def settle(file: File, place: Place) -> File:
+    """Copies a staged file to its own name, inside the store."""
+    source, target = place.below(file.key), place.below(file.name)
+    options = {"Metadata": {"sha256": file.sha256}, "MetadataDirective": "REPLACE"}  # a copy in parts forgets what is noted
+    with asking(target):
+        client(target).copy({"Bucket": source.bucket, "Key": source.key}, target.bucket, target.key, ExtraArgs=options, Config=_transfer())
+    return file.settled()
 
 
 def _clear_unfinished(place: Place) -> None:
