@@ -170,7 +170,6 @@ class KubernetesLauncher:
             self._last[told.index] = told
             if len(self._notes) < NOTES:
                 self._notes.append(str(told))
-                logger.warning("%s", told)
 
     def _with_log(self, fate: Fate) -> Fate:
         try:

@@ -1,5 +1,6 @@
 """Conditions of pods and Jobs in words: why one waits, and how one ended."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ LONGEST = 400
 STARTING = ("ContainerCreating", "PodInitializing")
 """Reasons for which each pod waits a moment."""
 PULLING = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*": (\w+: )?')
+"""In turn with the failure itself, which is what there is to tell."""
 DISRUPTED = {
     "EvictionByEvictionAPI": "was evicted, as when its node is drained",
     "PreemptionByScheduler": "made room for a pod of higher priority",
@@ -65,7 +68,7 @@ def waits_for(pod: Pod) -> str:
         waiting = container.get("state", {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason in PULLING:
-            return f"image {container['image']} cannot be pulled ({reason}): {brief(waiting.get('message', ''))}"
+            return f"image {container['image']} cannot be pulled: {brief(_BACK_OFF.sub('', waiting.get('message', '')) or reason)}"
         if reason and reason not in STARTING:
             return f"{reason}: {brief(waiting.get('message', ''))}"
     if status.get("phase") == "Running" and _says(status, "Ready") == "False" and any("running" in c.get("state", {}) for c in _containers(status)):
