@@ -20,7 +20,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORIES = {"tts": "smart-tuner-tts", "postgresql": "tts-postgresql", "mlflow": "tts-mlflow"}
 """Each image's folder and the name that the manifests know it by."""
-POD = "tts-image-check"
 SHOWN_SECONDS = 60
 
 
@@ -104,28 +103,36 @@ def in_cluster(reference: str) -> str:
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": POD},
+        "metadata": {"generateName": "tts-image-check-"},
         "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
-            "containers": [{"name": "main", "image": reference, "imagePullPolicy": "Never", "command": ["true"]}],
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "main",
+                    "image": reference,
+                    "imagePullPolicy": "Never",
+                    "command": ["true"],
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
         },
     }
-    output("kubectl", "delete", "pod", POD, "--ignore-not-found", "--wait")
-    output("kubectl", "create", "--filename", "-", told=json.dumps(pod))
+    made = output("kubectl", "create", "--filename", "-", "--output", "name", told=json.dumps(pod)).strip()
     try:
         end = time.monotonic() + SHOWN_SECONDS
         while time.monotonic() < end:
-            for status in json.loads(output("kubectl", "get", "pod", POD, "--output", "json"))["status"].get("containerStatuses", []):
+            for status in json.loads(output("kubectl", "get", made, "--output", "json"))["status"].get("containerStatuses", []):
                 if status["imageID"]:
                     return str(status["imageID"])
                 if status["state"].get("waiting", {}).get("reason") == "ErrImageNeverPull":
                     return ""
             time.sleep(0.3)
     finally:
-        output("kubectl", "delete", "pod", POD, "--wait=false")
-    sys.exit(f"images: no pod with {reference} started within {SHOWN_SECONDS} s: kubectl describe pod {POD}")
+        output("kubectl", "delete", made, "--wait=false")
+    sys.exit(f"images: no pod with {reference} started within {SHOWN_SECONDS} s: kubectl describe node")
 
 
 def main() -> None:
