@@ -13,13 +13,11 @@ def diagnose(
 
     Args:
         run: The training run.
-        work: Folder that outlives the step, or empty.
+        work: Folder or URI that outlives the step, or empty.
         diagnostics: diagnostics.json and the page.
         report: The page.
         figures: Newest validation metrics.
     """
     from tts import step
 
-    diagnostics.path = step.place(diagnostics.path, work, "diagnostics")
-    for name, value in step.diagnose(run.path, diagnostics.path, report.path, work=work).items():
-        figures.log_metric(name, value)
+    step.diagnose(run, diagnostics, report, figures, work=work)

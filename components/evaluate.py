@@ -25,14 +25,11 @@ def evaluate(
         study: The study, for the report.
         preset: Sizes and settings to start from.
         overrides: JSON object of knobs by their full names.
-        work: Folder that outlives the step, or empty.
+        work: Folder or URI that outlives the step, or empty.
         evaluation: evaluation.json, report.html, audio/.
         report: The page: data, study, training, alignments, audio, verdict.
         figures: Metrics of the voice, and whether it passed.
     """
     from tts import step
 
-    evaluation.path = step.place(evaluation.path, work, "evaluation")
-    fields = {"preset": preset, "overrides": overrides, "work": work}
-    for name, value in step.evaluate(run.path, features.path, study.path, evaluation.path, report.path, **fields).items():
-        figures.log_metric(name, value)
+    step.evaluate(run, features, study, evaluation, report, figures, preset=preset, overrides=overrides, work=work)

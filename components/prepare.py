@@ -12,17 +12,14 @@ def prepare(
     """Checks the recordings of a corpus and turns them into features.
 
     Args:
-        corpus: Folder with the recordings in LJSpeech layout.
+        corpus: Recordings in LJSpeech layout - a folder, or a URI such as s3://bucket/corpus.
         preset: Sizes and settings to start from.
         language: Language of the transcripts.
         overrides: JSON object of knobs by their full names.
-        work: Folder that outlives the step, or empty.
+        work: Folder or URI that outlives the step, or empty.
         features: The feature store.
         figures: Utterances, minutes, rejected clips.
     """
     from tts import step
 
-    features.path = step.place(features.path, work, "features")
-    made = step.prepare(corpus, features.path, preset=preset, language=language, overrides=overrides, work=work)
-    for name, value in made.items():
-        figures.log_metric(name, value)
+    step.prepare(corpus, features, figures, preset=preset, language=language, overrides=overrides, work=work)

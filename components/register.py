@@ -24,13 +24,11 @@ def register(
         preset: Sizes and settings to start from.
         overrides: JSON object of knobs by their full names.
         tracking_uri: MLflow server, or empty.
-        work: Folder that outlives the step, or empty.
+        work: Folder or URI that outlives the step, or empty.
         registration: registration.json: version, champion, and why.
         figures: Version, and whether it is champion.
     """
     from tts import step
 
-    registration.path = step.place(registration.path, work, "registration")
-    fields = {"preset": preset, "overrides": overrides, "tracking_uri": tracking_uri, "work": work}
-    for name, value in step.register(run.path, evaluation.path, registration.path, **fields).items():
-        figures.log_metric(name, value)
+    form = {"preset": preset, "overrides": overrides, "tracking_uri": tracking_uri, "work": work}
+    step.register(run, evaluation, registration, figures, **form)

@@ -11,6 +11,7 @@ def train(
     study: dsl.Input[dsl.Artifact],
     preset: str,
     training_steps: int,
+    gpus: str,
     overrides: str,
     tracking_uri: str,
     work: str,
@@ -24,15 +25,16 @@ def train(
         study: The study, for its best.yaml.
         preset: Sizes and settings to start from.
         training_steps: Updates in all; 0 keeps the preset's.
+        gpus: GPUs to train on.
         overrides: JSON object of knobs by their full names.
         tracking_uri: MLflow server, or empty.
-        work: Folder that outlives the step, or empty.
+        work: Folder or URI that outlives the step, or empty.
         run: Checkpoints, metrics.jsonl, config.json.
         figures: Validation metrics of the best step.
     """
     from tts import step
 
-    run.path = step.place(run.path, work, "run")
-    fields = {"preset": preset, "overrides": overrides, "tracking_uri": tracking_uri, "work": work}
-    for name, value in step.train(features.path, study.path, run.path, training_steps=int(training_steps), **fields).items():
-        figures.log_metric(name, value)
+    step.train(
+        features, study, run, figures, preset=preset, training_steps=training_steps, gpus=gpus, overrides=overrides, tracking_uri=tracking_uri,
+        work=work,
+    )  # fmt: skip

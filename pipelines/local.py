@@ -6,7 +6,6 @@ What was done stays in OUT: started again, the pipeline goes on from there.
 import contextlib
 import fcntl
 import io
-import logging
 import re
 import sys
 import time
@@ -17,13 +16,13 @@ from typing import Annotated, TextIO
 
 import tyro
 
+from pipelines.program import run
 from tts import chain, step
 from tts.config import Config
 from tts.config.resolve import overrides_from_json, resolve
-from tts.errors import INTERRUPTED, TtsError, UsageError
+from tts.errors import TtsError, UsageError
 from tts.progress import for_terminal
 from tts.storage import prepare_folder
-from tts.threads import wait_patiently
 
 SENTENCES = {
     "en": "This voice was tuned and trained on your own machine.",
@@ -76,17 +75,7 @@ def local(
 
 def main() -> int:
     """The program: exit codes are those of `tts`; 1 when a step failed, whose own message is above."""
-    wait_patiently()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        tyro.cli(local, prog="python -m pipelines.local", use_underscores=True)
-    except TtsError as error:
-        print(f"pipeline: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("pipeline: interrupted; the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return run(lambda: tyro.cli(local, prog="python -m pipelines.local", use_underscores=True), "pipeline")
 
 
 def _demo_corpus(corpus: Path, config: Config) -> None:
@@ -112,13 +101,13 @@ def _run_pipeline(out: Path, **arguments: str | int) -> None:
 
     from pipelines.training import training
 
-    # What a cluster does with these settings has no place on one machine, and our image is this very environment.
+    # Names for the interface and the cache mean nothing on one machine, and our image is this very environment.
     warnings.filterwarnings("ignore", message="Task .* have no effect in the current local runner", category=UserWarning)
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
     runner.init(runner.SubprocessRunner(use_venv=False), pipeline_root=str(out.absolute() / "steps"))
     try:
         with contextlib.redirect_stdout(_Readable(sys.stdout)):
-            training(**arguments)
+            training(None)(**arguments)
     except RuntimeError as error:
         raise TtsError(f"{' '.join(str(error).split())}; the reason is above, and the same command goes on from there") from None
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tts
 from tts.config import Config
@@ -17,6 +17,9 @@ from tts.errors import UsageError
 from tts.progress import Progress
 from tts.storage import prepare_folder, write_text
 from tts.tracking import NOTE, Tracker, open_tracker
+
+if TYPE_CHECKING:
+    from tts.tuning.launch import Launcher
 
 logger = logging.getLogger(__name__)
 
@@ -92,15 +95,27 @@ def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress)
     return Stage("prepare", features, made.reused, figures, f"fingerprint {made.fingerprint}")
 
 
-def tune(features: Path, study: Path, config: Config, *, tracker: Tracker, tracking_folder: Path, progress: Progress) -> Stage:
-    """The study."""
+def tune(
+    features: Path,
+    study: Path,
+    config: Config,
+    *,
+    tracker: Tracker,
+    tracking_folder: Path,
+    progress: Progress,
+    storage: str | None = None,
+    name: str = STUDY_NAME,
+    launcher: "Launcher | None" = None,
+) -> Stage:
+    """The study. Without `storage` its database is a file in its folder; without `launcher` workers run as the configuration says."""
     from tts.training.preemption import listen
     from tts.tuning.tune import tune as search
 
     with listen() as stop:
         made = search(
-            features, study, config, storage=None, name=STUDY_NAME, tracker=tracker, tracking_folder=tracking_folder, progress=progress, stop=stop
-        )
+            features, study, config, storage=storage, name=name, tracker=tracker, tracking_folder=tracking_folder, progress=progress, stop=stop,
+            launcher=launcher,
+        )  # fmt: skip
     figures = {"best_value": made.value, "best_trial": made.best, **{f"trials_{state}": number for state, number in made.counts.items()}}
     return Stage("tune", study, not made.ran, figures)
 
@@ -110,11 +125,15 @@ def train(features: Path, folder: Path, config: Config, *, study: Path | None, t
     from tts.training.preemption import listen
     from tts.training.run import run_training
 
-    best = read_config(study / "best.yaml", config) if study else config
     with listen() as stop:
-        made = run_training(features, folder, best, tracker=tracker, progress=progress, stop=stop)
+        made = run_training(features, folder, best_of(study, config) if study else config, tracker=tracker, progress=progress, stop=stop)
     figures = {"steps": made.steps, "seconds": made.seconds, "skipped_updates": made.skipped_updates, **made.metrics}
     return Stage("train", folder, made.already_finished, figures)
+
+
+def best_of(study: Path, config: Config) -> Config:
+    """The configuration with the study's best values over it. Raises DataError, UsageError."""
+    return read_config(study / "best.yaml", config)
 
 
 def diagnose(trained: Path, out: Path) -> Stage:

@@ -1,0 +1,55 @@
+"""A training on several devices: a process for each, started by torchrun."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tts.config import Config
+from tts.config.load import to_json
+from tts.errors import PreemptedError, TrainingDivergedError, TtsError
+from tts.storage import write_text
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 60.0
+"""For the processes to write their checkpoint and end."""
+
+
+def train_together(features: Path, run: Path, config: Config, count: int) -> None:
+    """Trains in `run` until `training.steps` with `count` processes. Their exit codes do not come through torchrun: the run says how it ended.
+
+    Raises TrainingDivergedError, PreemptedError, TtsError.
+    """
+    from tts.training.run_folder import read_state
+
+    logger.info("training on %d devices", count)
+    with TemporaryDirectory(prefix="tts-train-") as folder:
+        file = Path(folder, "config.json")
+        write_text(file, to_json(config))
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        process = subprocess.Popen([*launch, "-m", "tts.cli", "train", str(features), str(run), "--config", str(file)])  # noqa: S603  # our own program
+        try:
+            code = process.wait()
+        finally:
+            _end(process)
+    if code == 0:
+        return
+    state = read_state(run)
+    ended = state.state if state else ""
+    if ended == "diverged":
+        raise TrainingDivergedError(f"training on {count} devices diverged; the log above names the first value that was not finite")
+    if ended == "preempted":
+        raise PreemptedError(f"training on {count} devices was asked to stop; it goes on from its last checkpoint")
+    raise TtsError(f"training on {count} devices ended with exit code {code}; the reason is in the log above")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
