@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := .uv/bin/uv
 DEMO ?= demo
+IMAGES ?=
+TAG ?= test
 # Two tests at a time: they wait for processes and servers a lot. Each process of pytest takes about a gigabyte.
 TESTS_AT_ONCE ?= 2
 CHROMIUM ?= chromium
@@ -20,8 +22,9 @@ export UV_PYTHON_DOWNLOADS ?= never
 ##@ Use
 .PHONY: help setup demo
 help: ## Say what can be made
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nPYTHON=python3.12 names the Python, UV_TORCH_BACKEND=cpu the build of torch, DEMO=folder where the demo goes.\n'
+	@printf 'IMAGES="tts mlflow" says which images, TAG=test their tag, BASE their base, IMAGE_BUILDER=podman who builds them.\n'
 
 setup: $(READY) ## Install everything into .venv (again only when the requirements changed)
 
@@ -29,9 +32,15 @@ demo: $(READY) ## Make a corpus, tune, train, judge and register a voice: folder
 	@$(BIN)/python -m pipelines.local $(DEMO)/corpus $(DEMO)/out --demo
 
 ##@ Develop
-.PHONY: test lint bench chaos compile picture lock clean
+.PHONY: test test-cluster lint bench chaos compile images picture lock clean
 test: $(READY) ## Run the whole suite
 	@$(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile
+
+# One after the other: they wait for one cluster, and some stop parts of it. IMAGES=none: the cluster has them.
+test-cluster: $(READY) ## Bring the images into the cluster of KUBECONFIG and run the tests that need one
+	@[ -n "$${KUBECONFIG:-}" ] || { echo "KUBECONFIG names no cluster; these tests install and delete, so they want one by name" >&2; exit 1; }
+	@[ "$(IMAGES)" = none ] || $(BIN)/python images/build.py $(IMAGES) --tag $(TAG) --load
+	@TTS_TEST_TAG=$(TAG) $(BIN)/pytest -m cluster
 
 lint: $(READY) ## Check style, formatting, types and import rules
 	@$(BIN)/ruff check
@@ -47,6 +56,9 @@ chaos: $(READY) ## Kill a study's workers 100 times, restart its services: build
 
 compile: $(READY) ## Write pipelines/compiled/training.yaml from the pipeline's source
 	@$(BIN)/python -m pipelines.compile
+
+images: ## Build the images and say what their layers weigh (docker, podman or buildah)
+	@$(PYTHON) images/build.py $(IMAGES) --tag $(TAG)
 
 picture: ## Photograph the demo's report for the README: docs/report.png (needs Chromium)
 	@profile=$$(mktemp -d) && trap 'rm -rf "$$profile"' EXIT && \

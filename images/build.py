@@ -2,7 +2,8 @@
 """Builds the images, says what each layer weighs, and with --load brings what changed into the cluster of the current kubeconfig.
 
 Needs Python's own library and a builder: IMAGE_BUILDER names one that takes `build` as docker does; else it is docker, podman or
-buildah, whichever is there. IMAGE_LOADER names the command that brings an image into the cluster; for kind it is known.
+buildah, whichever is there. IMAGE_BUILDER_FLAGS go to its `build` as well, with the image's name for {name}. IMAGE_LOADER names
+the command that brings an image into the cluster; for kind it is known.
 """
 
 import argparse
@@ -67,7 +68,8 @@ def build(name: str, reference: str, context: Path = ROOT) -> None:
     if name == "tts":
         arguments["TORCH_BACKEND"] = os.environ.get("UV_TORCH_BACKEND")
     given = [part for key, value in arguments.items() if value for part in ("--build-arg", f"{key}={value}")]
-    command = [*builder(), "build", "--tag", reference, "--file", str(context / "images" / name / "Dockerfile"), *given, str(context)]
+    flags = shlex.split(os.environ.get("IMAGE_BUILDER_FLAGS", "").replace("{name}", name))
+    command = [*builder(), "build", *flags, "--tag", reference, "--file", str(context / "images" / name / "Dockerfile"), *given, str(context)]
     done = subprocess.run(command, stdout=sys.stderr, check=False)  # noqa: S603
     if done.returncode:
         sys.exit(f"images: {reference} could not be built: {shlex.join(command)} ended with exit code {done.returncode}")
