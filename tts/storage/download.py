@@ -122,7 +122,7 @@ class _Work:
                 before = done
                 try:
                     while not self._stopped.is_set() and (chunk := answer["Body"].read(CHUNK)):
-                        os.pwrite(file, chunk, offset + done)
+                        _write_all(file, chunk, offset + done)
                         done += len(chunk)
                 except BotoCoreError as error:
                     cuts = 0 if done - before >= CHUNK else cuts + 1
@@ -134,6 +134,12 @@ class _Work:
                 if done >= size or self._stopped.is_set():
                     return
                 raise OutdatedError(place, f"has {offset + done} bytes, {source.size} were expected")
+
+
+def _write_all(file: int, data: bytes, offset: int) -> None:
+    written = 0
+    while written < len(data):  # a disk that is full takes a part of the last one, and refuses the rest
+        written += os.pwrite(file, data[written:], offset + written)
 
 
 def _ask(place: Place, source: Source, offset: int, size: int) -> "GetObjectOutputTypeDef":
