@@ -36,3 +36,11 @@ def test_a_node_is_lost_and_comes_back(cluster, kubelet):
     eventually(lambda: not cluster.ready(), "the node is given up", 90)
     kubelet.up()
     assert cluster.ready()
+
+
+def test_the_test_overlay_is_ready_with_its_bucket(cluster, stack):
+    assert cluster.get("statefulset", "tts-postgresql", stack.namespace)["status"]["readyReplicas"] == 1
+    assert cluster.get("deployment", "tts-mlflow", stack.namespace)["status"]["readyReplicas"] == 1
+    labels = cluster.get("namespace", stack.namespace)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert stack.store.objects() == []
