@@ -19,12 +19,14 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
-    """The address of a server that is gone at the end, with all that it holds."""
+def s3_server(**environment: str) -> Iterator[str]:
+    """The address of a server that is gone at the end, with all that it holds. `environment` is its, too."""
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True, env=os.environ | environment
+    )
     end = time.monotonic() + START_SECONDS
     try:
         while not _answers(uri):

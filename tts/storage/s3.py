@@ -1,6 +1,7 @@
 """The way to the object store: credentials, endpoint, limits, and what its refusals mean. The one module that makes a client."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,8 +91,9 @@ class Settings:
         elif bool(access) != bool(secret):
             given, missing = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")[:: 1 if access else -1]
             raise UsageError(f"{given} is set and {missing} is not; set both, or name a mounted secret in {SECRET_DIR}")
-        if endpoint and not endpoint.startswith(("http://", "https://")):
-            raise UsageError(f"the object store's endpoint must begin with http:// or https://, got {endpoint!r}")
+        if endpoint and not re.fullmatch(r"https?://[^@\s]+", endpoint):
+            shown = re.sub(r".*@", "...@", endpoint)
+            raise UsageError(f"the object store's endpoint must be http://HOST:PORT or https://..., without a user, got {shown!r}")
         return Settings(endpoint, region, access, secret, token, source, "AWS_MAX_ATTEMPTS" not in environment, os.getpid())
 
 
