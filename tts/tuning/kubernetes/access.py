@@ -10,9 +10,9 @@ from typing import Any
 import kubernetes
 import tenacity
 import urllib3
+import yaml
 from kubernetes.client import ApiClient, ApiException, Configuration
 from kubernetes.config import ConfigException
-from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
 from tts.errors import ServiceUnavailableError, TtsError, UsageError
 
@@ -162,19 +162,19 @@ def connect(namespace: str = "") -> Cluster:
     """
     configuration = Configuration()
     configuration.retries = False  # ours are bounded by time, and speak
-    places = [Path(place).expanduser() for place in str(KUBE_CONFIG_DEFAULT_LOCATION).split(os.pathsep) if place]
+    named = os.environ.get("KUBECONFIG") or "~/.kube/config"
     try:
-        if any(place.exists() for place in places):
-            kubernetes.config.load_kube_config(client_configuration=configuration)
-            context = kubernetes.config.list_kube_config_contexts()[1]
-            inside, account = context["context"].get("namespace", "default"), f"user {context['context'].get('user')} of the kubeconfig"
+        if any(Path(place).expanduser().exists() for place in named.split(os.pathsep)):
+            kubernetes.config.load_kube_config(config_file=named, client_configuration=configuration)
+            context = kubernetes.config.list_kube_config_contexts(config_file=named)[1]["context"]
+            inside, account = context.get("namespace", "default"), f"user {context.get('user')} of the kubeconfig"
         elif os.environ.get("KUBERNETES_SERVICE_HOST"):
             kubernetes.config.load_incluster_config(client_configuration=configuration)
             inside, account = OWN_NAMESPACE.read_text(encoding="utf-8").strip(), "this pod's service account"
         else:
-            raise UsageError(WITHOUT_CONFIGURATION.format(place=" or ".join(map(str, places))))
-    except (ConfigException, OSError, TypeError, KeyError) as error:
-        raise UsageError(f"the cluster's configuration cannot be used ({' or '.join(map(str, places))}): {error}") from error
+            raise UsageError(WITHOUT_CONFIGURATION.format(place=named))
+    except (ConfigException, OSError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise UsageError(f"the kubeconfig {named} cannot be used: {' '.join(str(error).split()) or type(error).__name__}") from error
     return Cluster(ApiClient(configuration), namespace or inside, account)
 
 
