@@ -19,9 +19,10 @@ from tts.progress import Progress
 from tts.storage import write_text
 from tts.tracking import NOTE, Run, Tracker
 from tts.training.checkpoint import Checkpoints, check_resumable
-from tts.training.loop import train
+from tts.training.loop import follow, train
 from tts.training.metrics_log import read_metrics
 from tts.training.preemption import StopFlag
+from tts.training.ranks import ALONE, Ranks
 from tts.training.run_folder import prepare_run, read_state
 from tts.training.validation import past_records
 
@@ -46,7 +47,9 @@ class TrainSummary:
     """Id in the tracking store."""
 
 
-def run_training(features: Path, run: Path, config: Config, *, tracker: Tracker, progress: Progress, stop: StopFlag) -> TrainSummary:
+def run_training(
+    features: Path, run: Path, config: Config, *, tracker: Tracker, progress: Progress, stop: StopFlag, ranks: Ranks = ALONE
+) -> TrainSummary:
     """Trains in `run` until `training.steps`, going on from what is there; a finished run returns at once.
 
     Measurements reach the tracker after each validation. A run that is resumed goes on in the tracking run that it had.
@@ -59,9 +62,14 @@ def run_training(features: Path, run: Path, config: Config, *, tracker: Tracker,
         logger.info("%s has made its %d steps already; set training.steps higher to go on", run, config.training.steps)
         return _summary(run, already_finished=True)
     with _tracking(run, config, store, tracker) as measurements:
-        for _ in train(store, config, run, progress=progress, stop=stop):
+        for _ in train(store, config, run, progress=progress, stop=stop, ranks=ranks):
             measurements.send()
     return _summary(run, already_finished=False)
+
+
+def follow_training(features: Path, config: Config, *, stop: StopFlag, ranks: Ranks) -> int:
+    """What the other ranks do meanwhile; they write nothing. The exit code that all end with. Raises as `follow` does."""
+    return follow(FeatureStore.open(features), config, stop=stop, ranks=ranks)
 
 
 def tracked_run(run: Path) -> tuple[str, int]:

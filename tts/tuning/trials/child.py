@@ -2,13 +2,17 @@
 
 Messages are JSON over a pipe. From the worker: the trial. To the worker: {"kind": "ready"} where it waits for a trial with everything loaded;
 {"kind": "validation", "step", "metrics"}, answered by {"prune": bool}; and at the end {"kind": "finished" | "pruned" | "preempted"} or
-{"kind": "failed", "reason", "exit_code"}. A process that goes without one has crashed, or its worker has (lifeline.py).
+{"kind": "failed" | "lost", "reason", "exit_code"}. A process that goes without one has crashed, or its worker has (lifeline.py).
+
+Of several processes that train together only the first talks to the worker and holds the folder. The others follow it (training/loop.py), and
+end with exit code 0, or another where they failed by themselves. "lost" says that one of them is gone.
 """
 
 import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from multiprocessing.connection import Connection
@@ -22,8 +26,10 @@ from tts.errors import CannotWriteError, PreemptedError, TtsError
 from tts.progress import Silent
 from tts.storage import reporting
 from tts.training.cores import usable_cores
-from tts.training.loop import train
+from tts.training.joining import Place, joined
+from tts.training.loop import follow, train
 from tts.training.preemption import StopFlag, listen
+from tts.training.ranks import LostRankError, Ranks
 from tts.training.validation import ValidationRecord, past_records
 from tts.tuning.database.lock import locked
 from tts.tuning.trials.free_running import is_free_running
@@ -38,24 +44,41 @@ LAST_CHILD_SECONDS = 30
 def main(control: Connection, lifeline: Connection, task: str) -> None:
     """Waits for a trial and trains it.
 
-    `task` is JSON with `stale_seconds` and, for a spare, what to `load` meanwhile: `features` and `device`. The trial comes over `control`:
-    `features`, `run`, `lock`, `log`, `config` and `workers`.
+    `task` is JSON with `stale_seconds`, the process's `place` among those of the trial and, for a spare, what to `load` meanwhile: `features` and
+    `device`. The trial comes over `control`: `features`, `run`, `lock`, `log`, `config` and `workers`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides what it means
     description = json.loads(task)
+    place = Place(**description["place"])
     Watch(lifeline, description["stale_seconds"]).start()
     with listen() as stop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         store: FeatureStore | None = None
         if description["load"]:
-            store = load(Path(description["load"]["features"]), description["load"]["device"])
+            store = load(Path(description["load"]["features"]), description["load"]["device"], place)
             if store is None:
                 return
             _send(control, {"kind": "ready"})
-        _send(control, _attempt(control, _receive(control), store, stop))
+        trial = _receive(control)
+        if place.rank > 0:
+            sys.exit(_follow(trial, store, stop, place))
+        _send(control, _attempt(control, trial, store, stop, place))
 
 
-def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | None, stop: StopFlag) -> dict[str, Any]:
+def _follow(trial: dict[str, Any], store: FeatureStore | None, stop: StopFlag, place: Place) -> int:
+    """The exit code: 0 however the trial ends, if it does so for all."""
+    _redirect(Path(trial["log"]))
+    config = _config(trial, place)
+    try:
+        with joined(place, config.training.device) as ranks:
+            follow(store or FeatureStore.open(Path(trial["features"])), config, stop=stop, ranks=ranks)
+    except TtsError as error:
+        logging.getLogger(__name__).error("rank %d: %s", place.rank, error)  # noqa: TRY400  # for a person; there is no defect to trace
+        return error.exit_code
+    return 0
+
+
+def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | None, stop: StopFlag, place: Place) -> dict[str, Any]:
     """The last message."""
     log, lock = Path(trial["log"]), Path(trial["lock"])
     try:
@@ -64,7 +87,9 @@ def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | N
         with ExitStack() as held:
             with _surroundings(lock):
                 held.enter_context(locked(lock, seconds=LAST_CHILD_SECONDS))
-            return _train(control, trial, store or FeatureStore.open(Path(trial["features"])), stop)
+            return _train(control, trial, store or FeatureStore.open(Path(trial["features"])), stop, place)
+    except LostRankError as error:
+        return {"kind": "lost", "reason": str(error), "exit_code": error.exit_code}
     except PreemptedError:
         return {"kind": "preempted"}
     except TimeoutError as error:
@@ -74,11 +99,15 @@ def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | N
         return {"kind": "failed", "reason": str(error), "exit_code": error.exit_code}
 
 
-def _train(control: Connection, trial: dict[str, Any], store: FeatureStore, stop: StopFlag) -> dict[str, Any]:
+def _config(trial: dict[str, Any], place: Place) -> Config:
     config = from_mapping(trial["config"], "trial")
-    threads = config.training.threads or max(1, usable_cores() // trial["workers"])
-    config = override(config, {"training.threads": threads})
-    with closing(_records(store, config, Path(trial["run"]), stop)) as records:
+    threads = config.training.threads or max(1, usable_cores() // (trial["workers"] * place.here))
+    return override(config, {"training.threads": threads})
+
+
+def _train(control: Connection, trial: dict[str, Any], store: FeatureStore, stop: StopFlag, place: Place) -> dict[str, Any]:
+    config = _config(trial, place)
+    with joined(place, config.training.device) as ranks, closing(_records(store, config, Path(trial["run"]), stop, ranks)) as records:
         for record in records:
             _send(control, {"kind": "validation", "step": record.step, "metrics": record.metrics})
             if _receive(control)["prune"]:
@@ -86,11 +115,11 @@ def _train(control: Connection, trial: dict[str, Any], store: FeatureStore, stop
     return {"kind": "finished"}
 
 
-def _records(store: FeatureStore, config: Config, run: Path, stop: StopFlag) -> Generator[ValidationRecord, None, None]:
+def _records(store: FeatureStore, config: Config, run: Path, stop: StopFlag, ranks: Ranks) -> Generator[ValidationRecord, None, None]:
     """All validations of the trial, those before an interruption first: its worker may have died before it told the study."""
     begun = False
     measure = speaking(store, config) if is_free_running(config) else None
-    with closing(train(store, config, run, progress=Silent(), stop=stop, measure=measure)) as trained:
+    with closing(train(store, config, run, progress=Silent(), stop=stop, measure=measure, ranks=ranks)) as trained:
         for record in trained:
             if not begun:
                 yield from (past for past in past_records(run) if past.step < record.step)

@@ -1,4 +1,6 @@
-"""The processes that trials train in: the one at work, and a spare that waits for the next trial with everything loaded.
+"""The processes that trials train in: those at work, and spares that wait for the next trial with everything loaded.
+
+A trial has a process for each device that it trains on; the first one leads and is the one that the worker talks to.
 
 Processes are forked from a server that has torch and the training code loaded already and has one thread: a trial starts in 0.08 s
 instead of the 5 s and more that loading takes (two cores, 2026). CUDA is first touched in the trial's own process.
@@ -12,16 +14,20 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from tts.errors import ServiceUnavailableError
+from tts.errors import PreemptedError, ServiceUnavailableError
+from tts.storage import reporting
 from tts.tuning.trials.lifeline import Lifeline
 
 logger = logging.getLogger(__name__)
 
 END_SECONDS = 60
 """For a process to be gone after its last message, before it is killed."""
+FOLLOW_SECONDS = 10
+"""For the processes that follow, once the one that leads is gone."""
 READY_SECONDS = 60
 """For a spare to have everything loaded once a trial waits for it."""
 
@@ -39,6 +45,8 @@ class Needs(NamedTuple):
     device: str
     """The knob training.device."""
     stale_seconds: float
+    ranks: int
+    """Processes that train together."""
 
 
 def load_trial_server() -> None:
@@ -47,16 +55,15 @@ def load_trial_server() -> None:
     forkserver.ensure_running()
 
 
-class TrialProcess:
+class Rank:
     """One process; it ends when this object is ended, or with this process, or without a sign of life of it."""
 
-    def __init__(self, needs: Needs, *, spare: bool) -> None:
+    def __init__(self, needs: Needs, place: dict[str, Any], *, spare: bool) -> None:
         """Starts it. A spare loads what it needs and says so; the others wait for their trial and load then. Raises ServiceUnavailableError."""
-        self.needs = needs
         self.control, control = multiprocessing.get_context("forkserver").Pipe()
         self._lifeline = Lifeline(needs.stale_seconds)
         loaded = {"features": str(needs.features), "device": needs.device} if spare else None
-        task = json.dumps({"stale_seconds": needs.stale_seconds, "load": loaded})
+        task = json.dumps({"stale_seconds": needs.stale_seconds, "load": loaded, "place": place})
         try:
             self._process = _start(control, self._lifeline.theirs, task)
         except BaseException:
@@ -72,6 +79,11 @@ class TrialProcess:
         """To wait for the end of the process with."""
         return self._process.sentinel
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs, as far as is known by now. 255 where the server that it was forked from is gone."""
+        return self._process.exitcode
+
     def send(self, message: dict[str, Any]) -> None:
         """What a process that has ended misses is read from its exit."""
         try:
@@ -79,28 +91,28 @@ class TrialProcess:
         except (BrokenPipeError, ConnectionResetError):
             logger.warning("the trial's process ended before it was answered")
 
-    def receive(self) -> dict[str, Any] | None:
-        """A message that is there; None where there is none, or the process is gone."""
-        if not self.control.poll():
+    def receive(self, seconds: float = 0) -> dict[str, Any] | None:
+        """A message, if one comes within so long; None where there is none, or the process is gone."""
+        if not self.control.poll(seconds):
             return None
         try:
             message: dict[str, Any] = json.loads(self.control.recv_bytes())
         except (EOFError, ConnectionResetError):
+            self._process.join()
             return None
         return message
 
-    def is_alive(self) -> bool:
-        """Whether it runs, as far as is known by now."""
-        return self._process.is_alive()
+    def is_ready(self) -> bool:
+        """Waits until a spare has loaded everything; False for one that has ended, by itself or not."""
+        return self.control.poll(READY_SECONDS) and (self.receive() or {}).get("kind") == "ready" and self._process.is_alive()
 
     def terminate(self) -> None:
         """Asks it to stop at its next checkpoint."""
         self._process.terminate()
 
-    def exit_code(self) -> int:
-        """Waits for its end. 255 where the server that it was forked from is gone."""
-        self._process.join()
-        return self._process.exitcode or 0
+    def join(self, seconds: float) -> None:
+        """Waits for its end, so long at most."""
+        self._process.join(seconds)
 
     def end(self, seconds: float = 0) -> None:
         """It is gone afterwards; it gets this long to go by itself."""
@@ -111,6 +123,72 @@ class TrialProcess:
         self._process.close()
         self.control.close()
         self._lifeline.close()
+
+
+class TrialProcess:
+    """What a trial trains in: one process, or several that train together. All end with this object, or with this process."""
+
+    def __init__(self, needs: Needs, *, spare: bool) -> None:
+        """Starts it, as `Rank` does. Raises ServiceUnavailableError, CannotWriteError."""
+        self.needs = needs
+        # They meet at a file: a port could be taken by somebody else, and be reached by anybody.
+        with reporting(Path(gettempdir())):
+            self._folder = TemporaryDirectory(prefix="tts-ranks-") if needs.ranks > 1 else None
+        meeting = f"file://{self._folder.name}/meeting" if self._folder else ""
+        self._ranks: list[Rank] = []
+        try:
+            for rank in range(needs.ranks):
+                place = {"rank": rank, "count": needs.ranks, "here": needs.ranks, "device": rank, "meeting": meeting}
+                self._ranks.append(Rank(needs, place, spare=spare))
+        except BaseException:
+            self.end()
+            raise
+        self.control = self._ranks[0].control
+
+    @property
+    def sentinels(self) -> list[int]:
+        """To wait for the end of any process with, but for one that followed to the end."""
+        return [rank.sentinel for rank in self._ranks if rank is self._ranks[0] or rank.exit_code != 0]
+
+    def send(self, message: dict[str, Any]) -> None:
+        """To the process that leads."""
+        self._ranks[0].send(message)
+
+    def begin(self, message: dict[str, Any]) -> None:
+        """Gives all of them their trial."""
+        for rank in self._ranks:
+            rank.send(message)
+
+    def receive(self, seconds: float = 0) -> dict[str, Any] | None:
+        """A message, if one comes within so long; None where there is none, or the process that leads is gone."""
+        return self._ranks[0].receive(seconds)
+
+    def is_ready(self) -> bool:
+        """Whether a spare can take a trial; waits until that is known."""
+        return all(rank.is_ready() for rank in self._ranks)
+
+    def terminate(self) -> None:
+        """Asks all to stop at the next checkpoint; who leads tells the others."""
+        self._ranks[0].terminate()
+
+    def died(self, seconds: float = 0) -> int | None:
+        """Exit code of a process that ended before its time; None if there is none, after so long.
+
+        Where one is gone the others end themselves, with 75: the code is of who went first.
+        """
+        leader, *followers = self._ranks
+        for rank in followers:
+            rank.join(seconds)
+        codes = [code for code in (leader.exit_code, *(rank.exit_code or None for rank in followers)) if code is not None]
+        return min(codes, key=lambda code: (code >= 0, code == PreemptedError.exit_code), default=None)
+
+    def end(self, seconds: float = 0) -> None:
+        """They are gone afterwards; who leads gets this long to go by itself, the others then a moment."""
+        for rank in self._ranks:
+            rank.end(seconds)
+            seconds = min(seconds, FOLLOW_SECONDS)
+        if self._folder:
+            self._folder.cleanup()
 
 
 class TrialProcesses:
@@ -133,7 +211,7 @@ class TrialProcesses:
         """The spare, if there is one that fits and lives, else a new process. The caller ends it. Raises ServiceUnavailableError."""
         spare, self._spare = self._spare, None
         if spare is not None:
-            if spare.needs == needs and _is_ready(spare):
+            if spare.needs == needs and spare.is_ready():
                 return spare
             spare.end()
         return TrialProcess(needs, spare=False)
@@ -167,11 +245,6 @@ def _start(control: Connection, lifeline: Connection, task: str) -> ForkServerPr
         else:
             return process
     raise ServiceUnavailableError(f"a trial's process cannot be started ({reason}); see whether this machine has memory and processes left")
-
-
-def _is_ready(spare: TrialProcess) -> bool:
-    """Waits until it has loaded everything; False for one that has ended, by itself or not."""
-    return spare.control.poll(READY_SECONDS) and (spare.receive() or {}).get("kind") == "ready" and spare.is_alive()
 
 
 def _main(control: Connection, lifeline: Connection, task: str) -> None:

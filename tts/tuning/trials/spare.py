@@ -6,6 +6,7 @@ from typing import Literal, cast
 import torch
 
 from tts.data.store import FeatureStore
+from tts.training.joining import ALONE_PLACE, Place, take_device
 from tts.training.precision import choose_device
 from tts.tuning.trials.memory import available_memory
 
@@ -17,13 +18,14 @@ CONTEXT_BYTES = 2**29
 """Reckoned for CUDA's context on the device."""
 
 
-def load(features: Path, device_name: str) -> FeatureStore | None:
+def load(features: Path, device_name: str, place: Place = ALONE_PLACE) -> FeatureStore | None:
     """Maps the features and makes CUDA's context where the trial will want it; None where memory is short. Raises UsageError, DataError."""
     device = choose_device(cast(Literal["auto", "cpu", "cuda"], device_name))
-    if not affordable(HOST_BYTES[device.type], available_memory()):
+    if not affordable(HOST_BYTES[device.type] * place.here, available_memory()):
         return None
     store = FeatureStore.open(features)
     if device.type == "cuda":
+        take_device(place)
         torch.zeros(1, device=device)  # makes the context
         free, _ = torch.cuda.mem_get_info(device)
         if not affordable(CONTEXT_BYTES, free):

@@ -18,6 +18,8 @@ __all__ = ["GRACE_SECONDS", "TrialFailedError", "TrialKilledError", "TrialProces
 
 GRACE_SECONDS = 60
 """For the step under way and its checkpoint, before a trial that was asked to stop is killed."""
+LOST_SECONDS = 5
+"""For the process that another one misses to be seen to be gone."""
 POLL_SECONDS = 0.2
 TAIL_LINES = 15
 
@@ -58,7 +60,8 @@ class Work:
     @property
     def needs(self) -> Needs:
         """What its process loads."""
-        return Needs(self.features, self.config.training.device, self.config.tuning.stale_seconds)
+        tuning = self.config.tuning
+        return Needs(self.features, self.config.training.device, tuning.stale_seconds, max(1, tuning.gpus_per_trial))
 
     @property
     def message(self) -> dict[str, Any]:
@@ -87,11 +90,11 @@ def run_trial(work: Work, judge: Judge, stop: StopFlag, *, processes: TrialProce
                 spares.discard()
             if asked is not None and time.monotonic() - asked > GRACE_SECONDS:
                 raise PreemptedError(f"the trial did not stop within {GRACE_SECONDS} s and was killed; it goes on from its last checkpoint")
-            if not wait([process.control, process.sentinel], timeout=POLL_SECONDS):
+            if not wait([process.control, *process.sentinels], timeout=POLL_SECONDS):
                 continue
-            message = process.receive()
+            message = _said(process, work, stop)
             if message is None:
-                raise _crash(process.exit_code(), work.log, stop)
+                continue
             if message["kind"] != "validation":
                 return _conclude(message)
             process.send({"prune": bool(judge(message["step"], message["metrics"]))})  # a pruner may say it with a NumPy bool
@@ -112,17 +115,32 @@ def _process(work: Work, processes: TrialProcesses) -> Iterator[TrialProcess]:
     process = processes.take(work.needs)
     seconds = 0.0
     try:
-        process.send(work.message)
+        process.begin(work.message)
         yield process
         seconds = END_SECONDS
     finally:
         process.end(seconds)
 
 
+def _said(process: TrialProcess, work: Work, stop: StopFlag) -> dict[str, Any] | None:
+    """What the process that leads says; None for nothing. Raises TtsError where one ended before its time."""
+    message = process.receive()
+    if message is None:
+        code = process.died()
+        if code is None:
+            return None
+        message = process.receive(LOST_SECONDS)  # where another one went, the one that leads may say why
+        if message is None:
+            raise _crash(code, work.log, stop)
+    if message["kind"] == "lost" and (code := process.died(LOST_SECONDS)):
+        raise _crash(code, work.log, stop)
+    return message
+
+
 def _conclude(message: dict[str, Any]) -> Literal["finished", "pruned"]:
     if message["kind"] == "preempted":
         raise PreemptedError("handed back at its checkpoint")
-    if message["kind"] == "failed":
+    if message["kind"] in ("failed", "lost"):
         raise _SURROUNDINGS.get(message["exit_code"], TrialFailedError)(message["reason"])
     ending: Literal["finished", "pruned"] = message["kind"]
     return ending
@@ -140,4 +158,4 @@ def _crash(code: int, log: Path, stop: StopFlag) -> TtsError:
     if code == _NO_SERVER:
         return TrialKilledError("the process that trials are forked from was killed (out of memory?)")
     last = tail(log, 1)
-    return TrialFailedError(f"its process ended with exit code {code}{': ' + last if last else ''}")
+    return _SURROUNDINGS.get(code, TrialFailedError)(f"its process ended with exit code {code}{': ' + last if last else ''}")
