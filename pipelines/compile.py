@@ -12,13 +12,14 @@ from pathlib import Path
 import tyro
 
 from components.image import IMAGE
+from pipelines import COMPILED
 from pipelines.placement import HEAVY, Placement, Resources
 from pipelines.program import run
 from pipelines.training import training
 from tts.errors import UsageError
 from tts.storage import writing
 
-COMPILED = Path(__file__).parent / "compiled" / "training.yaml"
+__all__ = ["COMPILED", "compiled"]
 
 
 def compiled(placement: Placement | None = None, *, gpus: int = 0) -> bytes:

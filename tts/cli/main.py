@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from types import FrameType
 
 from tts import __version__
@@ -18,6 +20,8 @@ from tts.errors import INTERRUPTED, CannotWriteError, PreemptedError, TtsError, 
 from tts.threads import wait_patiently
 
 HELP = ("-h", "--help", "help")
+PLUGGED = "tts.commands"
+"""Group of entry points: packages that know more than the product offer it commands, each a function of the arguments after its name."""
 WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM)
 
 
@@ -52,11 +56,39 @@ def _dispatch(arguments: list[str]) -> None:
         print(_help())
     elif name == "--version":
         print(f"tts {__version__}")
+    elif name in (plugged := _plugged(name)):
+        _load(plugged[name])(arguments[1:])
     elif _group(name) and (len(arguments) == 1 or arguments[1] in HELP):
         print(_group_help(name))
     else:
         command, rest = _command(arguments)
         parse(command, rest)()
+
+
+def _plugged(word: str = "") -> dict[str, EntryPoint]:
+    """Commands that other packages offer, by their names; none for a word that is a command of ours."""
+    ours = {name.split()[0] for name in COMMANDS}
+    return {} if word in ours else {entry.name: entry for entry in entry_points(group=PLUGGED) if entry.name not in ours}
+
+
+def _load(entry: EntryPoint) -> Callable[[list[str]], None]:
+    """The function behind a command. Raises UsageError where the package is not there: a checkout has it, the installed program has not."""
+    try:
+        call: Callable[[list[str]], None] = entry.load()
+    except ModuleNotFoundError as error:
+        if error.name != entry.module.split(".")[0]:
+            raise
+        raise UsageError(
+            f"tts {entry.name} needs {error.name}/ of the project's checkout, which is not installed here; run it in a checkout"
+        ) from None
+    return call
+
+
+def _plugged_help() -> list[str]:
+    """A line for each command of another package that is here."""
+    width = max(len(name) for name in COMMANDS)
+    there = [entry for _, entry in sorted(_plugged().items()) if find_spec(entry.module.split(".")[0])]
+    return [f"  {entry.name:{width}}  {(_load(entry).__doc__ or '').splitlines()[0]}" for entry in there]
 
 
 def _group(word: str) -> dict[str, Command]:
@@ -93,6 +125,7 @@ def _help() -> str:
             "Trains a Tacotron 2 voice and finds its hyperparameters by itself.",
             "",
             *_listed(COMMANDS.values()),
+            *_plugged_help(),
             "",
             "tts COMMAND --help shows a command's arguments and knobs. Later sources win: preset, file, knobs.",
         ]
