@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,12 +107,16 @@ def tune(
     storage: str | None = None,
     name: str = STUDY_NAME,
     launcher: "Launcher | None" = None,
+    ending: AbstractContextManager[None] | None = None,
 ) -> Stage:
-    """The study. Without `storage` its database is a file in its folder; without `launcher` workers run as the configuration says."""
+    """The study. Without `storage` its database is a file in its folder; without `launcher` workers run as the configuration says.
+
+    `ending` is entered around it: it answers SIGTERM where there is no time to hand trials back.
+    """
     from tts.training.preemption import listen
     from tts.tuning.tune import tune as search
 
-    with listen() as stop:
+    with listen() as stop, ending or nullcontext():
         made = search(
             features, study, config, storage=storage, name=name, tracker=tracker, tracking_folder=tracking_folder, progress=progress, stop=stop,
             launcher=launcher,

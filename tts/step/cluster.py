@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from tts.step.artefact import Artefact, uploaded
 from tts.storage import exists, is_remote, join, read_bytes, write_bytes, write_text
 
 if TYPE_CHECKING:
-    from tts.tuning.launch import Launcher, Task, Workers
+    from tts.tuning.kubernetes.launcher import KubernetesLauncher
+    from tts.tuning.launch import Task, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -126,10 +128,10 @@ def placement_of(placement: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "env": env} if env else given
 
 
-class ByUri:
-    """A launcher whose workers read the features from an object store, though this process has them as a folder."""
+class TrialPods:
+    """The launcher of a pipeline's step: its workers read the features from an object store, though this process has them as a folder."""
 
-    def __init__(self, launcher: "Launcher", features: str) -> None:
+    def __init__(self, launcher: "KubernetesLauncher", features: str) -> None:
         self._launcher, self._features = launcher, features
 
     def start(self, task: "Task", workers: int) -> None:
@@ -144,14 +146,20 @@ class ByUri:
         """As the launcher does."""
         self._launcher.stop()
 
+    def ending(self) -> AbstractContextManager[None]:
+        """Ends the pods with a run that is terminated: the backend leaves a step about a second, and deletes nothing itself."""
+        from tts.tuning.kubernetes.termination import on_termination
 
-def launcher_for(config: Config, features: Artefact, placement: Mapping[str, Any], workflow: str) -> "Launcher":
+        return on_termination(self._launcher, os.environ[POD]) if in_pod() else nullcontext()
+
+
+def trial_pods(config: Config, features: Artefact, placement: Mapping[str, Any], workflow: str) -> TrialPods:
     """Trial pods that belong to the pipeline's run. Raises UsageError, DataError, ServiceUnavailableError."""
     from tts.tuning.kubernetes.launcher import KubernetesLauncher
 
     if not is_remote(features.uri):
         raise UsageError(f"trial pods read the features from an object store, and these are at {features.uri}; set launcher to local")
-    return ByUri(KubernetesLauncher.of(config, placement=placement_of(placement), owner=workflow), features.uri)
+    return TrialPods(KubernetesLauncher.of(config, placement=placement_of(placement), owner=workflow), features.uri)
 
 
 def _read(place: str) -> str | None:

@@ -69,12 +69,13 @@ def tune(
         }  # fmt: skip
         config = configuration(source, preset, overrides, named)
         name = cluster.study_name(workflow, work) if pods else chain.STUDY_NAME
+        launching = cluster.trial_pods(config, features, placement, workflow) if pods else None
         with kept(folder, work, "study"):
             tracker, place = tracking(config, work, str(folder), shared=not pods, must_answer=not (folder / NOTE).is_file())
             with tracker:
                 stage = chain.tune(
                     source, folder, config, tracker=tracker, tracking_folder=place, progress=Lines(), name=name,
-                    storage=cluster.storage(pods=pods), launcher=cluster.launcher_for(config, features, placement, workflow) if pods else None,
+                    storage=cluster.storage(pods=pods), launcher=launching, ending=launching.ending() if launching else None,
                 )  # fmt: skip
         publish_page(folder / "study.html", report)
         show(end(stage), figures, study, study=name)
