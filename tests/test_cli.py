@@ -87,7 +87,7 @@ def test_help_loads_nothing_heavy():
         ("prepare C F --tuning.objective [", 64, "tuning.objective: not YAML"),
         ("prepare C F --preset big", 64, "preset 'big' is not known; choose one of tacotron2, small, demo"),
         ("prepare C F --config missing.yaml", 64, "configuration file missing.yaml does not exist"),
-        ("prepare s3://bucket/corpus F", 64, "s3://bucket/corpus: only folders and files on this machine are supported so far"),
+        ("prepare gs://bucket/corpus F", 64, "gs://... is no place for files; expected a folder on this machine, s3://BUCKET/KEY or minio://"),
         ("demo-corpus D --utterances many", 64, "--utterances: invalid literal for int() with base 10: 'many'"),
         ("demo-corpus D --language fr", 64, "'fr'"),
         ("demo-corpus D --utterances 1000000", 64, "1000000"),

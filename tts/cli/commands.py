@@ -22,19 +22,25 @@ if TYPE_CHECKING:
 ALL = tuple(Config.model_fields)
 FITTING = ("data", "model", "losses", "guided_attention", "optimiser", "training")
 
-Corpus = Annotated[Path, Folder(), tyro.conf.arg(metavar="CORPUS", help="Recordings in LJSpeech layout: metadata.csv (id|text) and wavs/.")]
+Corpus = Annotated[
+    Path,
+    Folder("read", "corpus"),
+    tyro.conf.arg(metavar="CORPUS", help="Recordings in LJSpeech layout: metadata.csv (id|text) and wavs/, or a tar archive of them."),
+]
 Features = Annotated[Path, Folder(), tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it.")]
-Study = Annotated[Path, Folder(), tyro.conf.arg(metavar="STUDY", help="Folder of the study: database, trials, best.yaml, study.html.")]
+NewFeatures = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="FEATURES", help="Feature store to make.")]
+Study = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="STUDY", help="Folder of the study: database, trials, best.yaml, study.html.")]
 Run = Annotated[Path, Folder(), tyro.conf.arg(metavar="RUN", help="Folder of a training run: checkpoints, metrics.jsonl, config.json.")]
+NewRun = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="RUN", help="Folder of a training run: checkpoints, metrics.jsonl, config.json.")]
 Storage = Annotated[
     str | None, tyro.conf.arg(metavar="URL", help="Database of the study, or in TTS_STORAGE.", help_behavior_hint="(tune: default study.db in STUDY)")
 ]
 StudyName = Annotated[str, tyro.conf.arg(metavar="NAME", help="Name of the study in the database.")]
-Out = Annotated[Path, Folder(), tyro.conf.arg(metavar="OUT", help="Folder of the results.")]
+Out = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="OUT", help="Folder of the results.")]
 
 
 def demo_corpus(
-    folder: Annotated[Path, Folder(), tyro.conf.arg(metavar="DIR", help="Folder that the corpus becomes.")],
+    folder: Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="DIR", help="Folder that the corpus becomes.")],
     *,
     language: Annotated[str, tyro.conf.arg(metavar="{en,ru}", help="Language of the sentences.")] = "en",
     utterances: Annotated[int, tyro.conf.arg(metavar="INT", help="Clips.")] = 300,
@@ -47,7 +53,7 @@ def demo_corpus(
     print(f"{'already there' if made.reused else 'made'}: {made.utterances} clips, {made.seconds / 60:.1f} minutes of speech in {folder}")
 
 
-def prepare(corpus: Corpus, features: Features, *, config: Config) -> None:
+def prepare(corpus: Corpus, features: NewFeatures, *, config: Config) -> None:
     """Check recordings and turn them into features.
 
     Clips that cannot be used are left out; quality.json in FEATURES says which and why.
@@ -71,7 +77,7 @@ def tune(
     trials: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.trials.", help_behavior_hint="")] = None,
     warm_start: Annotated[
         Path | None,
-        Folder(),
+        Folder("read", "file"),
         tyro.conf.arg(metavar="FILE", help="Study to start from, as `tts study export` wrote it.", help_behavior_hint=""),
     ] = None,
 ) -> None:
@@ -120,7 +126,7 @@ def worker(features: Features, *, storage: Storage = None, study: StudyName = ST
     print(f"finished {worked.finished} trials of study {study}; it is at its end: {worked.spent}")
 
 
-def train(features: Features, run: Run, *, config: Config) -> None:
+def train(features: Features, run: NewRun, *, config: Config) -> None:
     """Train a voice; a run that was stopped goes on from its last checkpoint."""
     from tts.tracking import NOTE, open_tracker
     from tts.training.preemption import listen
@@ -138,7 +144,9 @@ def diagnose(
     run: Run,
     *,
     output: Annotated[
-        Path | None, Folder(), tyro.conf.arg(metavar="OUT", help="Folder of the report.", help_behavior_hint="(default RUN/diagnostics)")
+        Path | None,
+        Folder("made", below="run/diagnostics"),
+        tyro.conf.arg(metavar="OUT", help="Folder of the report.", help_behavior_hint="(default RUN/diagnostics)"),
     ] = None,
 ) -> None:
     """Show what attention, stop gate and gradients did in a run."""
@@ -159,7 +167,9 @@ def evaluate(
     config: Config,
     study: Annotated[Path | None, Folder(), tyro.conf.arg(metavar="STUDY", help="Study that led to the run.", help_behavior_hint="")] = None,
     output: Annotated[
-        Path | None, Folder(), tyro.conf.arg(metavar="OUT", help="Folder of the report.", help_behavior_hint="(default RUN/evaluation)")
+        Path | None,
+        Folder("made", below="run/evaluation"),
+        tyro.conf.arg(metavar="OUT", help="Folder of the report.", help_behavior_hint="(default RUN/evaluation)"),
     ] = None,
 ) -> None:
     """Let the voice speak held-out sentences, measure it, and report the whole story."""
@@ -172,11 +182,13 @@ def evaluate(
 
 
 def register(
-    run: Run,
+    run: NewRun,
     *,
     config: Config,
     evaluation: Annotated[
-        Path | None, Folder(), tyro.conf.arg(metavar="DIR", help="Evaluation of the run.", help_behavior_hint="(default RUN/evaluation)")
+        Path | None,
+        Folder("read", below="run/evaluation"),
+        tyro.conf.arg(metavar="DIR", help="Evaluation of the run.", help_behavior_hint="(default RUN/evaluation)"),
     ] = None,
 ) -> None:
     """Put the voice into the model registry; it becomes champion only if it is better than the one that is."""
@@ -192,9 +204,9 @@ def synthesize(
     run: Run,
     text: Annotated[str, tyro.conf.arg(metavar="TEXT", help="What to say.")],
     *,
-    output: Annotated[Path, Folder(), tyro.conf.arg(aliases=["-o"], metavar="WAV", help="File to write.", help_behavior_hint="")] = Path(
-        "speech.wav"
-    ),
+    output: Annotated[
+        Path, Folder("made", "file"), tyro.conf.arg(aliases=["-o"], metavar="WAV", help="File to write.", help_behavior_hint="")
+    ] = Path("speech.wav"),
     config: Config,
 ) -> None:
     """Speak a text with a trained voice."""

@@ -14,15 +14,17 @@ from typing import Annotated, Any, get_args, get_type_hints
 import tyro
 
 from tts.cli import flags
+from tts.cli.places import Folder, resolved
 from tts.config import Config
 from tts.config import knobs as knobs_of
 from tts.config.resolve import config_of, resolve
 from tts.errors import UsageError
+from tts.progress import for_terminal
+from tts.storage import local as from_anywhere
 
-
-@dataclass(frozen=True)
-class Folder:
-    """Marks an argument as a folder or file on this machine."""
+__all__ = ["Call", "Command", "Folder", "parse"]
+CONFIG_FILE = "config file"
+"""Name of the value of --config among a call's places."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,24 @@ class Call:
 
     command: Command
     arguments: dict[str, Any]
+    places: dict[str, str | None]
+    """Those that are folders and files, as they were given."""
+    marks: dict[str, Folder]
     configuration: dict[str, Any]
 
     def __call__(self) -> None:
         """Runs the command. Raises TtsError."""
-        arguments = dict(self.arguments)
-        if self.command.taken:
-            arguments["config"] = self._config()
-        self.command.call(**arguments)
+        with resolved(self.places, self.marks, for_terminal()) as paths:
+            file = paths.pop(CONFIG_FILE, None)
+            arguments = self.arguments | paths
+            if self.command.taken:
+                arguments["config"] = self._config(arguments, file)
+            self.command.call(**arguments)
 
-    def _config(self) -> Config:
+    def _config(self, arguments: dict[str, Any], file: Path | None) -> Config:
         """A command that takes some sections leaves the others of its folder alone, whatever a preset or a file says about them."""
-        folder = self.arguments[self.command.folder] if self.command.folder else None
-        config = resolve(folder=folder, **self.configuration)
+        folder = from_anywhere(str(arguments[self.command.folder])) if self.command.folder else None
+        config = resolve(folder=folder, file=file, **self.configuration)
         if folder is None:
             return config
         return config_of(folder).model_copy(update={name: getattr(config, name) for name in self.command.taken})
@@ -71,29 +78,33 @@ class Call:
 
 def parse(command: Command, argv: Sequence[str]) -> Call:
     """The call that the arguments ask for. Raises UsageError; SystemExit(0) after --help."""
-    kind, folders = _arguments(command, command.shown if {"-h", "--help"} & set(argv) else command.taken)
+    kind, marks = _arguments(command, command.shown if {"-h", "--help"} & set(argv) else command.taken)
     _check_names(command, kind, argv)
     parsed = _parse(command, kind, argv)
     names = [name for name in inspect.signature(command.call).parameters if name != "config"]
-    arguments = {name: _local_or_none(getattr(parsed, name)) if name in folders else getattr(parsed, name) for name in names}
+    places = {name: getattr(parsed, name) for name in marks}
     configuration: dict[str, Any] = {}
     if command.taken:
-        configuration = {"name": parsed.preset, "file": _local_or_none(parsed.config), "overrides": flags.given(parsed, command.taken)}
-    return Call(command, arguments, configuration)
+        places[CONFIG_FILE], marks[CONFIG_FILE] = parsed.config, Folder("read", "file")
+        configuration = {"name": parsed.preset, "overrides": flags.given(parsed, command.taken)}
+    for name, mark in marks.items():
+        mark.check(places[name])
+    return Call(command, {name: getattr(parsed, name) for name in names if name not in marks}, places, marks, configuration)
 
 
-def _arguments(command: Command, sections: Sequence[str]) -> tuple[type, set[str]]:
+def _arguments(command: Command, sections: Sequence[str]) -> tuple[type, dict[str, Folder]]:
     """The class that tyro fills: the function's own arguments, --preset, --config and the knobs."""
     hints = get_type_hints(command.call, include_extras=True)
     fields: list[Any] = []
-    folders = set()
+    marks: dict[str, Folder] = {}
     for name, parameter in inspect.signature(command.call).parameters.items():
         if name == "config":
             continue
         positional = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         kind = hints[name]
-        if any(isinstance(mark, Folder) for mark in get_args(kind)):
-            folders.add(name)  # read as text, because Path takes a slash away from a URI
+        mark = next((mark for mark in get_args(kind) if isinstance(mark, Folder)), None)
+        if mark is not None:
+            marks[name] = mark  # read as text, because Path takes a slash away from a URI
             kind = Annotated[(str | None if parameter.default is None else str, *get_args(kind)[1:])]
         kind = Annotated[kind, tyro.conf.Positional] if positional else kind
         default = str(parameter.default) if isinstance(parameter.default, Path) else parameter.default
@@ -110,7 +121,7 @@ def _arguments(command: Command, sections: Sequence[str]) -> tuple[type, set[str
     kind = dataclasses.make_dataclass(command.name, fields, kw_only=True)
     hidden = [name for name in command.taken if name not in command.shown]
     kind.__doc__ = inspect.cleandoc(command.call.__doc__ or "") + (f"\n\nAlso takes the knobs of: {', '.join(hidden)}." if hidden else "")
-    return kind, folders
+    return kind, marks
 
 
 def _check_names(command: Command, kind: type, argv: Sequence[str]) -> None:
@@ -149,14 +160,3 @@ def _one_line(box: str) -> str:
         r"^Error parsing (\S+): no type matching \{None\}\|(\w+) could be instantiated from \['(.*?)'\].*", r"\1: expected \2, got '\3'", text
     )
     return re.sub(r"^Missing from [\w -]+: (\S+) .*", r"\1 is missing", text)
-
-
-def _local_or_none(text: str | None) -> Path | None:
-    return None if text is None else local(text)
-
-
-def local(text: str) -> Path:
-    """A folder or file on this machine. Raises UsageError for a URI."""
-    if re.match(r"[a-z][a-z0-9+.-]+://", text):
-        raise UsageError(f"{text}: only folders and files on this machine are supported so far; copy it here and name the copy")
-    return Path(text)

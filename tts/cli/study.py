@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from tts.cli.parse import Command, Folder, local
+from tts.cli.parse import Command
+from tts.cli.places import Folder, resolved
 from tts.errors import UsageError
+from tts.progress import for_terminal
 
 if TYPE_CHECKING:
     from tts.tuning.report.records import StudyRecord
     from tts.tuning.study import Study as OpenStudy
 
-Place = Annotated[
-    Path | None,
-    Folder(),
-    tyro.conf.arg(metavar="[STUDY]", help="Folder of the study; else --storage, or TTS_STORAGE.", help_behavior_hint=""),
-]
+_place = tyro.conf.arg(metavar="[STUDY]", help="Folder of the study; else --storage, or TTS_STORAGE.", help_behavior_hint="")
+Looked = Annotated[Path | None, Folder("copied"), _place]
+Changed = Annotated[Path | None, Folder("continued"), _place]
 Places = Annotated[
     tuple[str, ...],
     tyro.conf.arg(metavar="[STUDY] FILE", help="Folder of the study (else --storage, or TTS_STORAGE), and the file.", help_behavior_hint=""),
@@ -31,7 +31,7 @@ Name = Annotated[
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON, as in study.json.", help_behavior_hint="")]
 
 
-def show(folder: Place = None, *, storage: Storage = None, study: Name = None, json: Json = False) -> None:
+def show(folder: Looked = None, *, storage: Storage = None, study: Name = None, json: Json = False) -> None:
     """Show a study's trials, its best, what is left of its budget and who works on it."""
     from tts.tuning.keep.upkeep import alive
     from tts.tuning.report.records import record
@@ -46,7 +46,7 @@ def show(folder: Place = None, *, storage: Storage = None, study: Name = None, j
 
 
 def best(
-    folder: Place = None,
+    folder: Looked = None,
     *,
     storage: Storage = None,
     study: Name = None,
@@ -72,9 +72,10 @@ def export(places: Places, *, storage: Storage = None, study: Name = None) -> No
     """
     from tts.tuning.keep.archive import export_study
 
-    folder, file = _places("export", places, storage)
-    made = export_study(_find(folder, storage, study), file)
-    print(f"exported: {len(made.trials)} trials of study {made.study} to {file}")
+    given = _places("export", places, storage)
+    with resolved(given, {"study": Folder("copied"), "file": Folder("made", "file")}, for_terminal()) as paths:
+        made = export_study(_find(paths["study"], storage, study), paths["file"])
+        print(f"exported: {len(made.trials)} trials of study {made.study} to {paths['file']}")
 
 
 def import_(places: Places, *, storage: Storage = None, study: Name = None) -> None:
@@ -85,13 +86,14 @@ def import_(places: Places, *, storage: Storage = None, study: Name = None) -> N
     from tts.tuning.keep.archive import read_archive
     from tts.tuning.keep.warm_start import import_archive
 
-    folder, file = _places("import", places, storage)
-    opened = _find(folder, storage, study)
-    print(import_archive(opened, read_archive(file)))
+    given = _places("import", places, storage)
+    with resolved(given, {"study": Folder("continued"), "file": Folder("read", "file")}, for_terminal()) as paths:
+        opened = _find(paths["study"], storage, study)
+        print(import_archive(opened, read_archive(paths["file"])))
 
 
 def extend(
-    folder: Place = None,
+    folder: Changed = None,
     *,
     storage: Storage = None,
     study: Name = None,
@@ -121,7 +123,7 @@ def extend(
 
 
 def delete(
-    folder: Place = None,
+    folder: Changed = None,
     *,
     storage: Storage = None,
     study: Name = None,
@@ -145,15 +147,14 @@ def _find(folder: Path | None, storage: str | None, name: str | None) -> "OpenSt
     return find(folder, storage, name)
 
 
-def _places(command: str, places: tuple[str, ...], storage: str | None) -> tuple[Path | None, Path]:
+def _places(command: str, places: tuple[str, ...], storage: str | None) -> dict[str, str | None]:
     """The study's folder, where its database is not named, and the file. Raises UsageError."""
     from tts.tuning.database.address import STORAGE_VARIABLE, given_storage
 
-    paths = [local(place) for place in places]
-    if len(paths) == 2:
-        return paths[0], paths[1]
-    if len(paths) == 1 and given_storage(storage):
-        return None, paths[0]
+    if len(places) == 2:
+        return {"study": places[0], "file": places[1]}
+    if len(places) == 1 and given_storage(storage):
+        return {"study": None, "file": places[0]}
     got = " ".join(places) or "neither"
     raise UsageError(f"tts study {command} takes STUDY and FILE, or FILE and --storage URL (or {STORAGE_VARIABLE}), got {got}")
 

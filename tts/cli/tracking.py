@@ -5,11 +5,11 @@ from typing import Annotated
 
 import tyro
 
-from tts.cli.parse import Folder
+from tts.cli.places import Folder
 from tts.config import Config
 from tts.progress import for_terminal
 
-Results = Annotated[Path, Folder(), tyro.conf.arg(metavar="FOLDER", help="A study, a training run, or what `tts run` made.")]
+Results = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="FOLDER", help="A study, a training run, or what `tts run` made.")]
 
 
 def flush(folder: Results, *, config: Config) -> None:

@@ -3,6 +3,7 @@
 A place is a path of this machine, `s3://BUCKET/KEY` or `minio://BUCKET/KEY`. boto3 is loaded when a store is asked, not before.
 """
 
+from tts.storage.archive import is_archive, unpacked
 from tts.storage.cache import cached, cached_file, default_cache, local
 from tts.storage.fetch import fetch, fetch_file
 from tts.storage.files import (
@@ -19,7 +20,7 @@ from tts.storage.files import (
 )
 from tts.storage.objects import Entry, entries, exists, read_bytes, remove, write_bytes
 from tts.storage.place import is_remote, join
-from tts.storage.publish import publish
+from tts.storage.publish import publish, published
 
 __all__ = [
     "OLD_AFTER",
@@ -35,15 +36,18 @@ __all__ = [
     "exists",
     "fetch",
     "fetch_file",
+    "is_archive",
     "is_remote",
     "join",
     "local",
     "prepare_folder",
     "publish",
+    "published",
     "read_bytes",
     "remove",
     "replaceable",
     "reporting",
+    "unpacked",
     "write_bytes",
     "write_text",
     "writing",

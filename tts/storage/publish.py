@@ -60,6 +60,13 @@ def publish(folder: Path, place: str | os.PathLike[str], progress: Progress | No
     raise AssertionError
 
 
+def published(place: str | os.PathLike[str]) -> str:
+    """Digest of what is published at a place in an object store, empty where nothing is. Raises DataError for a manifest that is none."""
+    where = Place.of(os.fspath(place))
+    content = get(where.below(MANIFEST))
+    return "" if content is None else Manifest.read(where, content).digest()
+
+
 def _walk(folder: Path) -> dict[str, Path]:
     """The files to publish, by name. Raises UsageError, DataError."""
     if not folder.is_dir():
@@ -118,9 +125,9 @@ class _There:
 
     @staticmethod
     def look(place: Place) -> "_There":
+        content, note = get(place.below(MANIFEST)), get(place.below(UNDER_WAY))
         if head(place) is not None:
             raise CannotWriteError(f"cannot write {place}: an object of that name is in the way; choose another place")
-        content, note = get(place.below(MANIFEST)), get(place.below(UNDER_WAY))
         manifest = Manifest.read(place, content) if content is not None else Manifest.of(())
         digest = manifest.digest() if content is not None else ""
         sizes = {entry.name: entry.size for entry in listing(place)}
