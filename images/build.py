@@ -35,6 +35,8 @@ class Layer:
 
 def output(*command: str, told: str = "") -> str:
     """What the command prints, given `told`. It ends the program where the command fails."""
+    if shutil.which(command[0]) is None:
+        sys.exit(f"images: there is no program {command[0]} on PATH")
     done = subprocess.run(command, cwd=ROOT, input=told, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603  # our own commands
     if done.returncode:
         sys.exit(f"images: failed with exit code {done.returncode}: {shlex.join(command)}")
@@ -44,6 +46,8 @@ def output(*command: str, told: str = "") -> str:
 def builder() -> list[str]:
     """The command that builds."""
     if named := os.environ.get("IMAGE_BUILDER"):
+        if shutil.which(shlex.split(named)[0]) is None:
+            sys.exit(f"images: IMAGE_BUILDER is {named}, and there is no such program")
         return shlex.split(named)
     for name in ("docker", "podman", "buildah"):
         if shutil.which(name) and subprocess.run([name, "info"], capture_output=True, check=False).returncode == 0:  # noqa: S603

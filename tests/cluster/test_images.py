@@ -60,6 +60,7 @@ def test_no_compiler_installer_cache_or_test_is_left(inside):
         assert inside(f"command -v {program} || true") == ""
     assert inside("ls /root/.cache /tmp/uv /uv /wheel /source 2>/dev/null || true") == ""
     assert inside("python3 -m pip --version 2>&1 || true").endswith("No module named pip\n")
+    assert inside("find /opt /home -perm -0002 ! -type l 2>/dev/null || true") == ""
     assert inside("find / -xdev -name test_doctor.py 2>/dev/null || true") == ""
 
 
