@@ -3,10 +3,12 @@
 import pytest
 
 from tests.cluster.cluster import eventually
-from tests.cluster.launching import FOREVER, polled
+from tests.cluster.launching import FOREVER, polled, room
 from tts.errors import DataError, PreemptedError, ServiceUnavailableError, UsageError
 from tts.tuning.kubernetes.launcher import KubernetesLauncher
 from tts.tuning.launch import Workers
+
+__all__ = ["room"]  # a fixture
 
 
 def test_workers_run_as_pods_and_are_gone_when_they_are_stopped(room):

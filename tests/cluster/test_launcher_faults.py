@@ -17,7 +17,7 @@ from tts.config.load import to_json
 from tts.errors import PreemptedError, ServiceUnavailableError, UsageError
 from tts.tuning.launch import Workers
 
-__all__ = ["room"]
+__all__ = ["room"]  # a fixture
 
 EATS_MEMORY = "python3 -c \"x = b'x' * 500_000_000\""
 

@@ -19,7 +19,7 @@ from tts.tuning.launch import Ended, Task, Workers
 logger = logging.getLogger(__name__)
 
 RELIST_SECONDS = 300.0
-"""Between two lists of all pods, in case a watch missed one."""
+"""Between two lists of all pods."""
 RELIST_JOB_SECONDS = 30.0
 """... of the Job."""
 REFUSED_SECONDS = 60.0
@@ -34,7 +34,17 @@ NOTES = 500
 class KubernetesLauncher:
     """Workers in pods. They outlive this process: `stop`, the study's end, a stale lease of the launcher, or the Job's deadline ends them."""
 
-    def __init__(self, cluster: Cluster, template: Template, config: Config, *, placement: Mapping[str, Any] | None = None, owner: str = "") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        template: Template,
+        config: Config,
+        *,
+        placement: Mapping[str, Any] | None = None,
+        owner: str = "",
+        relist_seconds: float = RELIST_SECONDS,
+    ) -> None:
+        """As `of` makes one; `relist_seconds` is the time between two lists of all pods, in case a watch missed one."""
         self._cluster, self._template, self._config = cluster, template, config
         self._placement, self._owner = placement, owner
         self._maker = Maker(cluster)
@@ -44,6 +54,7 @@ class KubernetesLauncher:
         self._pods, self._watches = PodBook(), list[Watch]()
         self._waiting = Waiting(cluster, config.cluster)
         self._notes: list[str] = []
+        self._relist_seconds = relist_seconds
         self._last: dict[int, Fate] = {}
         self._ended: dict[int, Ended] = {}
         self._rounds, self._complete = 0, False
@@ -68,6 +79,11 @@ class KubernetesLauncher:
     def job(self) -> tuple[Cluster, str, str] | None:
         """Where the Job is, its name and its uid, once it was made."""
         return None if self._job is None else (self._cluster, self._name, self._job.state.uid)
+
+    @property
+    def pods(self) -> int:
+        """Pods that are known to live."""
+        return len(self._pods.living())
 
     def start(self, task: Task, workers: int) -> None:
         """Makes the Job, or takes over the one that an earlier launcher of this study left.
@@ -113,7 +129,7 @@ class KubernetesLauncher:
         if job is None or self._leaving or job.state.deleted or job.state.finished:
             return
         try:
-            self._maker.delete(self._name, job.state.uid, policy="Background", grace=self._grace)
+            self._maker.delete(self._name, job.state.uid, policy="Background", grace=self._grace, pods=job.state.parallelism)
         except TtsError as error:
             logger.warning(
                 "Job %s in namespace %s is not gone (%s); its pods end when the study does, or once they miss this program: kubectl delete job %s",
@@ -137,7 +153,7 @@ class KubernetesLauncher:
         mine = {"labelSelector": f"batch.kubernetes.io/controller-uid={uid}"}
         self._watches = [
             Watch(self._cluster, "jobs", {"fieldSelector": f"metadata.name={self._name}"}, self._job, relist_seconds=RELIST_JOB_SECONDS),
-            Watch(self._cluster, "pods", mine, self._pods, relist_seconds=RELIST_SECONDS),
+            Watch(self._cluster, "pods", mine, self._pods, relist_seconds=self._relist_seconds),
         ]
         for watch in self._watches:
             watch.start()

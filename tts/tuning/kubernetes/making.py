@@ -12,8 +12,8 @@ from tts.tuning.kubernetes.names import APPLICATION, SHAPE, STUDY
 
 logger = logging.getLogger(__name__)
 
-MARGIN_SECONDS = 60
-"""That a pod may take to go beyond its grace period."""
+MARGIN_SECONDS, MARGIN_PODS = 60, 5
+"""Beyond their grace period, that pods may take to go: so many seconds, and one more for so many pods, as Kubernetes deletes them one by one."""
 DELETE_SECONDS = 120.0
 """How long the API may be out of reach while we wish to leave."""
 LOOK_SECONDS = 0.5
@@ -64,30 +64,32 @@ class Maker:
             old = job_state(job)
             if old.finished or job["metadata"].get("deletionTimestamp") or job["metadata"]["annotations"].get(SHAPE) != shape:
                 logger.info("Job %s %s: it is made anew", name, "has ended" if old.finished else "is of another shape, or being deleted")
-                self.delete(name, old.uid, policy="Foreground", grace=body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
+                grace = body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+                self.delete(name, old.uid, policy="Foreground", grace=grace, pods=old.parallelism)
                 continue
             logger.info("Job %s in namespace %s is there and taken over", name, self._cluster.namespace)
             return self._sized(job, body)
 
-    def delete(self, name: str, uid: str, *, policy: str, grace: int) -> None:
-        """Deletes the Job of this uid and waits until it and its pods are gone. Raises ServiceUnavailableError if they do not go."""
+    def delete(self, name: str, uid: str, *, policy: str, grace: int, pods: int) -> None:
+        """Deletes the Job of this uid and waits until it and its `pods` are gone. Raises ServiceUnavailableError if they do not go."""
+        limit = grace + MARGIN_SECONDS + pods // MARGIN_PODS
         try:
             options = {"propagationPolicy": policy, "preconditions": {"uid": uid}}
             self._cluster.ask("DELETE", "jobs", name, body=options, expected=(404, 409), seconds=DELETE_SECONDS)
         except RefusedError as error:
             logger.debug("Job %s: %s", name, error)  # it is gone, or another has its name
-        end = time.monotonic() + grace + MARGIN_SECONDS
+        end = time.monotonic() + limit
         query = {"labelSelector": f"batch.kubernetes.io/controller-uid={uid}", "limit": 1}
         while True:
             job = self._there(name)
-            pods = self._cluster.ask("GET", "pods", query=query, seconds=DELETE_SECONDS)["items"]
-            if not pods and (job is None or job["metadata"]["uid"] != uid):
+            left = self._cluster.ask("GET", "pods", query=query, seconds=DELETE_SECONDS)["items"]
+            if not left and (job is None or job["metadata"]["uid"] != uid):
                 return
             if time.monotonic() > end:
                 raise ServiceUnavailableError(
-                    f"Job {name} in namespace {self._cluster.namespace} does not go within {grace + MARGIN_SECONDS} s"
+                    f"Job {name} in namespace {self._cluster.namespace} does not go within {limit} s"
                     + "".join(
-                        f": pod {pod['metadata']['name']} on node {pod['spec'].get('nodeName')} does not end; is the node lost?" for pod in pods
+                        f": pod {pod['metadata']['name']} on node {pod['spec'].get('nodeName')} does not end; is the node lost?" for pod in left
                     )
                 )
             time.sleep(LOOK_SECONDS)
