@@ -62,3 +62,22 @@ def test_little_disk_and_memory_are_named(monkeypatch, tmp_path):
     assert not checks["disk"].works
     assert "GiB are needed" in checks["disk"].detail
     assert not checks["memory"].works
+
+
+def _object_store() -> Check | None:
+    return next((check for check in doctor.examine(TrackingConfig(backend="none")) if check.name == "object store"), None)
+
+
+def test_an_object_store_that_the_environment_names(bucket, monkeypatch):
+    found = _object_store()
+    assert found is not None
+    assert (found.works, found.needed) == (True, False)
+    assert "http://127.0.0.1" in found.detail
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    found = _object_store()
+    assert found is not None
+    assert (found.works, found.exit_code) == (False, 69)
+    assert found.detail.startswith("object store http://127.0.0.1:9 is out of reach after retries")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name)
+    assert _object_store() is None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tts import storage
 from tts.config import TrackingConfig
 from tts.errors import ServiceUnavailableError, TtsError
 from tts.progress import Silent
@@ -52,6 +53,7 @@ def examine(tracking: TrackingConfig) -> list[Check]:
             _check("tracking", lambda: _tracking(tracking, folder)),
             _check("disk", lambda: _disk(Path.cwd())),
             _check("memory", _memory),
+            *([_check("object store", storage.greet, needed=False)] if storage.is_named() else []),
             _check("kfp", _kfp, needed=False),
         ]
 

@@ -21,6 +21,7 @@ from tts.storage.files import (
 from tts.storage.objects import Entry, entries, exists, read_bytes, remove, write_bytes
 from tts.storage.place import is_remote, join
 from tts.storage.publish import publish, published
+from tts.storage.s3 import greet, is_named
 
 __all__ = [
     "OLD_AFTER",
@@ -36,7 +37,9 @@ __all__ = [
     "exists",
     "fetch",
     "fetch_file",
+    "greet",
     "is_archive",
+    "is_named",
     "is_remote",
     "join",
     "local",

@@ -50,7 +50,7 @@ _REFUSALS: tuple[tuple[tuple[str, ...], type[TtsError], str], ...] = (
     (
         ("SlowDown", "Throttling", "RequestTimeout", "TooManyRequests", "429", "500", "502", "503", "504"),
         ServiceUnavailableError,
-        "{where} (bucket {bucket}) does not serve after retries: {said}",
+        "{where}{in_bucket} does not serve after retries: {said}",
     ),
     ((), UsageError, "{place}: {where} refuses {operation}: {said}"),
 )
@@ -151,6 +151,26 @@ def _client(settings: Settings) -> "S3Client":
         raise UsageError(f"the object store cannot be asked: {_text(error)}") from None
 
 
+def is_named() -> bool:
+    """Whether the environment names an object store, or credentials of one."""
+    return any(os.environ.get(name) for name in (SECRET_DIR, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID"))
+
+
+def greet() -> str:
+    """What the object store answers to these credentials, in a few words. Raises UsageError, ServiceUnavailableError."""
+    from botocore.exceptions import ClientError
+
+    nowhere = Place("s3", "", "")
+    with asking(nowhere):
+        try:
+            number = len(client(nowhere).list_buckets()["Buckets"])
+        except ClientError as error:
+            if code_of(error) != "AccessDenied":  # of somebody who is known, and may use buckets without listing them
+                raise
+            return f"{_endpoint()} answers; it lists its buckets to others only"
+    return f"{_endpoint()} answers; {number} buckets"
+
+
 @contextmanager
 def asking(place: Place) -> Iterator[None]:
     """Turns what the store or the way to it answers into our errors: 69 out of reach, 65 not there, 64 denied, 73 full."""
@@ -177,6 +197,7 @@ def refusal(error: "ClientError", place: Place) -> TtsError:
     return kind(
         text.format(
             bucket=place.bucket,
+            in_bucket=_in_bucket(place),
             place=place,
             where=f"object store {_endpoint()}",
             said=f"{code}: {message}" if message else code,
@@ -195,8 +216,12 @@ def _unreached(error: Exception, place: Place) -> TtsError:
             f" ({_text(error)})"
         )
     if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError)):
-        return ServiceUnavailableError(f"object store {_endpoint()} (bucket {place.bucket}) is out of reach after retries: {_text(error)}")
+        return ServiceUnavailableError(f"object store {_endpoint()}{_in_bucket(place)} is out of reach after retries: {_text(error)}")
     return UsageError(f"{place}: the object store {_endpoint()} cannot be asked: {_text(error)}")
+
+
+def _in_bucket(place: Place) -> str:
+    return f" (bucket {place.bucket})" if place.bucket else ""
 
 
 def _endpoint() -> str:
