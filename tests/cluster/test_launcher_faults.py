@@ -15,6 +15,8 @@ from tests.cluster.launching import FOREVER, kubeconfig_of, polled, room
 from tests.tracking.relay import Relay
 from tts.config.load import to_json
 from tts.errors import PreemptedError, ServiceUnavailableError, UsageError
+from tts.tuning.kubernetes.books import PodBook
+from tts.tuning.kubernetes.watch import Watch
 from tts.tuning.launch import Workers
 
 __all__ = ["room"]  # a fixture
@@ -210,6 +212,38 @@ def test_an_api_that_nobody_reaches_is_told_and_what_happened_meanwhile_is_known
 
     workers = polled(launcher, lambda workers: workers.notes and not workers.waiting)
     assert workers.notes[0].startswith("worker 0 was deleted")
+
+
+def test_a_version_that_the_server_has_forgotten_is_followed_by_a_list(room):
+    launcher = started(room)
+    (first,) = room.running(launcher, 1)
+    cluster, name, _ = launcher.job
+    book = PodBook()
+    watch = Watch(cluster, "pods", {"labelSelector": f"app.kubernetes.io/instance={name}"}, book, relist_seconds=1000)
+    watch._version, watch._listed = "1", time.monotonic()
+
+    watch.start()
+
+    assert watch.wait(60)
+    assert [found.name for found in book.living()] == [first.metadata.name]
+    watch.stop()
+    eventually(lambda: not watch._thread.is_alive(), "its thread ends")
+
+
+@pytest.mark.slow
+def test_a_worker_whose_node_does_not_answer_is_told_and_goes_on_when_it_does(room, kubelet):
+    launcher = started(room)
+    (first,) = room.running(launcher, 1)
+    polled(launcher, lambda workers: not workers.waiting)
+
+    kubelet.down()
+    workers = polled(launcher, lambda workers: workers.waiting)
+    assert workers.waiting == (f"1 pod waits: its node {first.spec.node_name} does not answer",)
+    assert workers.alive == 1
+    kubelet.up()
+
+    assert polled(launcher, lambda workers: not workers.waiting).notes == ()
+    assert [found.metadata.uid for found in room.pods(launcher)] == [first.metadata.uid]
 
 
 def test_a_server_that_does_not_answer_the_first_time_ends_the_command_soon(room, relay):

@@ -72,7 +72,7 @@ class Cluster:
             )  # fmt: skip
         except ApiException as error:
             raise _problem(error) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:  # the last: new credentials that could not be had
             raise OutOfReachError(_brief(error)) from error
         self._answered = True
         return answer

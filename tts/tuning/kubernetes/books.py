@@ -26,6 +26,8 @@ class Living:
     """Seconds of the monotonic clock when it was first seen."""
     ending: float | None
     """... when it was first seen to be deleted."""
+    grace: float
+    """Seconds that it has from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ class PodBook:
             uid=uid, index=index_of(item), name=item["metadata"]["name"], node=item["spec"].get("nodeName", ""),
             running=item.get("status", {}).get("phase") == "Running", reason=waits_for(item), since=old.since if old else now,
             ending=((old and old.ending) or now) if item["metadata"].get("deletionTimestamp") else None,
+            grace=item["metadata"].get("deletionGracePeriodSeconds") or 0,
         )  # fmt: skip
 
 

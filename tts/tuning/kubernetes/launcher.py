@@ -115,8 +115,9 @@ class KubernetesLauncher:
             job = self._job.state
         self._complete = job.finished == "Complete"
         if job.deleted or job.finished:
-            again = self._complete and self._rounds <= self._config.cluster.pod_retries
-            return Workers(job.parallelism if again else 0, (*self._failed(job), *_whole(self._name, job)), trouble, tuple(self._notes))
+            if self._complete and self._rounds <= self._config.cluster.pod_retries:
+                return Workers(job.parallelism, self._failed(job), trouble, tuple(self._notes))
+            return Workers(0, (*self._failed(job), *_whole(self._name, job)), trouble, tuple(self._notes))
         failed = self._failed(job)
         waiting = () if trouble else self._waiting.lines(job, self._pods.living(), self._task.name, restarted=bool(self._notes))
         alive = max(0, min(job.parallelism, job.completions - job.succeeded - len(failed)))
@@ -166,6 +167,8 @@ class KubernetesLauncher:
     def _trouble(self) -> tuple[str, ...]:
         """Why the watches learn nothing, if they do not. Raises UsageError, ServiceUnavailableError after a while."""
         for watch in self._watches:
+            if watch.broken:
+                raise RuntimeError(f"nobody watches {watch.resource} any more")
             failure = watch.failure
             if failure is None:
                 continue

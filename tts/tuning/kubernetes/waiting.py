@@ -46,7 +46,7 @@ class Waiting:
 
     def _reason(self, pod: Living, now: float) -> str:
         if pod.ending is not None:
-            stuck = now - pod.ending > self._config.grace_seconds + STUCK_SECONDS
+            stuck = now - pod.ending > pod.grace + STUCK_SECONDS
             return f"the one before it does not end on node {pod.node}; is the node lost?" if stuck else ""
         if pod.reason or pod.running or now - pod.since < SLOW_SECONDS:
             return pod.reason

@@ -68,6 +68,11 @@ class Watch:
                 logger.debug("watch of %s: was at its end", self.resource)
 
     @property
+    def broken(self) -> bool:
+        """Whether its thread ended by a defect, which is on standard error."""
+        return self._thread.ident is not None and not self._thread.is_alive() and not self._stopping.is_set()
+
+    @property
     def current(self) -> bool:
         """Whether the book has been complete once."""
         return self._current.is_set()
