@@ -18,6 +18,8 @@ from tts.progress import for_terminal
 
 if TYPE_CHECKING:
     from tts.doctor import Check
+    from tts.training.preemption import StopFlag
+    from tts.training.ranks import Ranks
 
 ALL = tuple(Config.model_fields)
 FITTING = ("data", "model", "losses", "guided_attention", "optimiser", "training")
@@ -127,13 +129,29 @@ def worker(features: Features, *, storage: Storage = None, study: StudyName = ST
 
 
 def train(features: Features, run: NewRun, *, config: Config) -> None:
-    """Train a voice; a run that was stopped goes on from its last checkpoint."""
-    from tts.tracking import NOTE, open_tracker
+    """Train a voice; a run that was stopped goes on from its last checkpoint.
+
+    On two GPUs: torchrun --standalone --nproc-per-node 2 -m tts train FEATURES RUN. Each process then takes a part of every batch, and the result is
+    that of one; a run may go on with another number of processes. data.frame_budget is that of all together.
+    """
+    from tts.training.joining import joined, place_from_environment
     from tts.training.preemption import listen
+    from tts.training.run import follow_training
+
+    with listen() as stop, joined(place_from_environment(), config.training.device) as ranks:
+        if ranks.leads:
+            _lead(features, run, config, stop, ranks)
+            return
+        code = follow_training(features, config, stop=stop, ranks=ranks)
+    raise SystemExit(code)
+
+
+def _lead(features: Path, run: Path, config: Config, stop: "StopFlag", ranks: "Ranks") -> None:
+    from tts.tracking import NOTE, open_tracker
     from tts.training.run import run_training
 
-    with listen() as stop, open_tracker(config.tracking, run, must_answer=not (run / NOTE).is_file()) as tracker:
-        made = run_training(features, run, config, tracker=tracker, progress=for_terminal(), stop=stop)
+    with open_tracker(config.tracking, run, must_answer=not (run / NOTE).is_file()) as tracker:
+        made = run_training(features, run, config, tracker=tracker, progress=for_terminal(), stop=stop, ranks=ranks)
     figures = ", ".join(f"{name} {value:.4g}" for name, value in made.metrics.items())
     print(f"{'already trained' if made.already_finished else 'trained'}: {made.steps} steps in {made.seconds:.0f} s")
     print(f"best: step {made.best_step}: {figures}")
