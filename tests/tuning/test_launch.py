@@ -48,6 +48,8 @@ def test_a_folder_that_cannot_hold_logs_is_named(tmp_path):
 def test_how_a_worker_ended_is_one_line():
     assert str(Ended("worker 1", -9, "")) == "worker 1 was killed by SIGKILL"
     assert str(Ended("worker 1", 65, "first\nlast")) == "worker 1 ended with exit code 65: last"
+    assert str(Ended("worker 1", 75, "", "was evicted")) == "worker 1 was evicted"
+    assert str(Ended("worker 1", -9, "first\nlast", "was killed for its memory")) == "worker 1 was killed for its memory: last"
 
 
 def test_a_killed_worker_is_started_again_and_no_more_often_than_allowed(tmp_path, until):

@@ -69,10 +69,10 @@ class Launcher(Protocol):
     """Runs workers."""
 
     def start(self, task: Task, workers: int) -> None:
-        """Starts them. Raises CannotWriteError."""
+        """Starts them. Raises CannotWriteError, and a cluster's UsageError, ServiceUnavailableError."""
 
     def poll(self) -> Workers:
-        """How they are now."""
+        """How they are now. Raises, on a cluster, UsageError, ServiceUnavailableError."""
 
     def stop(self) -> None:
         """Asks them to hand their trials back and waits until they are gone; those that do not go are killed. Once more does nothing."""

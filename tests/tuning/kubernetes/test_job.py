@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -130,6 +131,16 @@ def test_the_tune_tasks_placement_reaches_the_pods(tiny):
     assert said["volumes"][0] in pod["volumes"]
     assert said["volume_mounts"][0] in container["volumeMounts"]
     assert container["resources"] == {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"nvidia.com/gpu": "1", "memory": "4Gi"}}
+
+
+def test_a_template_is_as_it_was_after_it_was_used(tiny):
+    template = read_template("")
+    template.pod["metadata"]["name"] = "any"
+    before = copy.deepcopy(template.pod)
+
+    job(tiny, {"tuning.gpus_per_trial": 2, "cluster.spread": "zone"}, template=template, placement={"env": [{"name": "X", "value": "1"}]})
+
+    assert template.pod == before
 
 
 def test_an_empty_placement_says_nothing(tiny):

@@ -1,5 +1,6 @@
 """The Job of a study: one Indexed Job, made of the platform's template, the configuration, and what the pipeline's tune task was given."""
 
+import copy
 import hashlib
 import json
 import math
@@ -107,7 +108,7 @@ def _pod(task: Task, config: Config, template: Template, placement: Mapping[str,
     """The pods' template, and the worker's container in it."""
     cluster = config.cluster
     name = worker_of(template.pod, template.file)["name"]
-    pod = merged(template.pod, {"spec": _configured(cluster) | {"restartPolicy": "Never"}})
+    pod = merged(copy.deepcopy(template.pod), {"spec": _configured(cluster) | {"restartPolicy": "Never"}})
     pod = merged(pod, _placed(placement, name))
     pod["metadata"].pop("name", None)
     pod["metadata"].pop("namespace", None)
