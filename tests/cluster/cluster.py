@@ -103,7 +103,15 @@ class Cluster:
             eventually(lambda: "default" in self.kubectl("get", "serviceaccounts", "--namespace", name), f"service account in {name}")
             yield name
         finally:
+            self.end_jobs(name)
             self.kubectl("delete", "namespace", name, "--wait=false")
+
+    def end_jobs(self, namespace: str) -> None:
+        """Deletes the namespace's Jobs, as must be before the namespace is.
+
+        An Indexed Job holds an index's failed pod until the next one is made, and in a namespace that goes none can be: it would stay for good.
+        """
+        self.kubectl("delete", "jobs", "--all", "--namespace", namespace)
 
     @property
     def node(self) -> str:

@@ -126,6 +126,7 @@ def stack(cluster: Cluster, images: Images, s3_server: ObjectStore) -> Iterator[
                 cluster.kubectl("rollout", "status", workload, "--namespace", STACK, f"--timeout={ROLLOUT_SECONDS}s", seconds=ROLLOUT_SECONDS + 10)
             yield Stack(STACK, store)
         finally:
+            cluster.end_jobs(STACK)
             cluster.kubectl("delete", "--kustomize", "manifests/overlays/test", "--ignore-not-found", "--wait", seconds=180)
 
 

@@ -14,6 +14,16 @@ def test_a_namespace_refuses_a_pod_that_the_restricted_profile_does(cluster, nam
     assert [found.metadata.name for found in cluster.core.list_namespaced_pod(namespace).items] == []
 
 
+def test_a_namespace_goes_though_an_index_of_a_job_has_failed(cluster, images):
+    with cluster.namespace() as name:
+        template = pod("", images.tts, ["false"])["spec"]
+        spec = {"completionMode": "Indexed", "completions": 1, "parallelism": 1, "backoffLimitPerIndex": 6, "podReplacementPolicy": "Failed"}
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "failing"}, "spec": spec | {"template": {"spec": template}}}
+        cluster.apply(job, namespace=name)
+        eventually(lambda: [found for found in cluster.get("pods", namespace=name) if found["status"]["phase"] == "Failed"], "a failed pod")
+    eventually(lambda: name not in {found["metadata"]["name"] for found in cluster.get("namespaces")}, "the namespace is gone")
+
+
 def test_a_pod_and_the_test_reach_one_object_store(cluster, namespace, images, object_store):
     program = "import boto3, sys; boto3.client('s3').put_object(Bucket=sys.argv[1], Key='from/pod', Body=b'1')"
     reach = [{"name": name, "value": value} for name, value in object_store.environment().items()]
