@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -269,3 +270,26 @@ def test_progress_is_shown_in_megabytes(bucket, target, tmp_path):
     publish(write(tmp_path / "source", {"a": bytes(3_500_000), "b": b"1"}), f"{bucket.uri}/voice", progress)
     fetch(f"{bucket.uri}/voice", target, progress)
     assert progress.shown == [("publish voice (MB)", 3), ("fetch voice (MB)", 3)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_stop_does_not_wait_for_a_store_that_hangs(bucket, watched, target, tmp_path, number, code):
+    """The answer never comes; the process is gone long before any limit."""
+    publish(write(tmp_path / "source", {"metadata.csv": b"a|b\n"}), f"{bucket.uri}/corpus")
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(request):
+        if request.endswith("/corpus/metadata.csv"):
+            asked.set()
+            released.wait(200)
+
+    watched.before = hang
+    command = [sys.executable, "-m", "tts.cli", "prepare", f"{bucket.uri}/corpus", str(target)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert asked.wait(100)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=50)  # a read may take 60 seconds
+    released.set()
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    assert not target.exists()

@@ -8,7 +8,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,9 @@ from tts.errors import CannotWriteError
 from tts.progress import Progress, Silent, Task
 from tts.storage.partial import Partial
 from tts.storage.place import Place
-from tts.storage.s3 import CHANGED, MISSING, WORKERS, asking, client, code_of
+from tts.storage.s3 import CHANGED, MISSING, asking, client, code_of
 from tts.storage.snapshot import Snapshot, Source
+from tts.storage.together import together
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
@@ -47,10 +47,9 @@ def download(snapshot: Snapshot, partial: Partial, progress: Progress | None) ->
     """
     _check_space(snapshot, partial.folder)
     work = _Work(snapshot, partial)
-    with (progress or Silent()).task(f"fetch {snapshot.place.name} (MB)", snapshot.size // MEGABYTE) as task, ThreadPoolExecutor(WORKERS) as pool:
+    with (progress or Silent()).task(f"fetch {snapshot.place.name} (MB)", snapshot.size // MEGABYTE) as task:
         work.show(task)
-        futures = [pool.submit(work.bring, source, offset) for source in snapshot.sources for offset in offsets(source.size)]
-        _finish(futures, work.stop)
+        together(work.bring, [(source, offset) for source in snapshot.sources for offset in offsets(source.size)], work.stop)
     partial.keep_only({source.name for source in snapshot.sources})
 
 
@@ -89,8 +88,9 @@ class _Work:
     def stop(self) -> None:
         self._stopped.set()
 
-    def bring(self, source: Source, offset: int) -> None:
+    def bring(self, piece: tuple[Source, int]) -> None:
         """One piece, and after the last of a file its check."""
+        source, offset = piece
         if self._stopped.is_set():
             return
         size = min(PIECE, source.size - offset)
@@ -173,16 +173,3 @@ def _check_space(snapshot: Snapshot, folder: Path) -> None:
     if snapshot.size - there > free:
         needs = f"{snapshot.place} has {snapshot.size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
         raise CannotWriteError(f"cannot write {folder.parent}: {needs}; free space or choose another folder")
-
-
-def _finish(futures: list[Future[None]], stop: Callable[[], None]) -> None:
-    """Waits for all; the first error, or a signal, stops the others."""
-    try:
-        wait(futures, return_when=FIRST_EXCEPTION)
-    finally:
-        stop()
-        for future in futures:
-            future.cancel()
-    for future in futures:
-        if not future.cancelled():
-            future.result()

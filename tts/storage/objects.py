@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from tts.errors import DataError, UsageError
 from tts.storage.files import PARTIAL, reporting, writing
 from tts.storage.manifest import MANIFEST, UNDER_WAY
 from tts.storage.place import Place, is_remote
-from tts.storage.s3 import MISSING, WORKERS, asking, client, code_of
+from tts.storage.s3 import MISSING, asking, client, code_of
+from tts.storage.together import together
 
 logger = logging.getLogger(__name__)
 
@@ -144,8 +144,7 @@ def remove_objects(places: list[Place]) -> None:
 
     One request each: the one for many needs a checksum on which stores do not agree.
     """
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(_remove_object, places))
+    together(_remove_object, places)
 
 
 def _remove_object(place: Place) -> None:

@@ -4,11 +4,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from tts.errors import CannotWriteError, DataError, UsageError
 from tts.progress import Progress, Silent
@@ -17,11 +14,9 @@ from tts.storage.files import building
 from tts.storage.manifest import MANIFEST, STAGED, UNDER_WAY, File, Manifest
 from tts.storage.objects import get, head, is_half_written, listing, put, remove_objects
 from tts.storage.place import Place, check_name, is_remote
-from tts.storage.s3 import WORKERS
+from tts.storage.together import together
 from tts.storage.upload import ChangedError, describe, settle, upload
 
-_Given = TypeVar("_Given")
-_Made = TypeVar("_Made")
 TRIES = 3
 """Times that a folder may change while it is read."""
 
@@ -153,8 +148,8 @@ def _publish(paths: dict[str, Path], place: Place, progress: Progress, over: str
     there = _There.look(place)
     if over is not None and there.digest != over:
         raise DataError(f"{place} was published by another process meanwhile, which is not overwritten; choose another place, or remove that one")
-    files = [there.placed(file) for file in _together(lambda name: describe(name, paths[name]), paths)]
-    known = _together(lambda file: there.has(place, file), files)
+    files = [there.placed(file) for file in together(lambda name: describe(name, paths[name]), paths)]
+    known = together(lambda file: there.has(place, file), files)
     new = [file for file, is_there in zip(files, known, strict=True) if not is_there]
     gone = {*there.manifest.by_name, *there.doubtful} - paths.keys()
     if there.digest and not new and not gone and not there.interrupted:
@@ -163,7 +158,7 @@ def _publish(paths: dict[str, Path], place: Place, progress: Progress, over: str
     put(place.below(UNDER_WAY), json.dumps(note, indent=1).encode())
     with progress.task(f"publish {place.name} (MB)", sum(file.size for file in new) // MEGABYTE) as task:
         count = Counter(task).add
-        sent = _together(lambda file: upload(file, paths[file.name], place, count, clear=there.interrupted), new)
+        sent = together(lambda file: upload(file, paths[file.name], place, count, clear=there.interrupted), new)
     manifest = Manifest.of(({file.name: file for file in files} | {file.name: file for file in sent}).values())
     _write_manifest(place, manifest)
     staged = {file.key for file in manifest.files if file.staged} | {name for name in there.sizes if name.startswith(f"{STAGED}/")}
@@ -176,7 +171,7 @@ def _write_manifest(place: Place, manifest: Manifest) -> None:
     """From here on the new files are what is published; then those that were staged take their names."""
     put(place.below(MANIFEST), manifest.content())
     if any(file.staged for file in manifest.files):
-        settled = _together(lambda file: settle(file, place) if file.staged else file, manifest.files)
+        settled = together(lambda file: settle(file, place) if file.staged else file, manifest.files)
         put(place.below(MANIFEST), Manifest.of(settled).content())
 
 
@@ -188,9 +183,3 @@ def _noted(place: Place, content: bytes) -> list[str]:
     for name in names:
         check_name(name, place.below(UNDER_WAY))
     return names
-
-
-def _together(act: Callable[[_Given], _Made], things: Iterable[_Given]) -> list[_Made]:
-    """Several at a time, results in order; the first error stops those that have not begun."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(act, things))
