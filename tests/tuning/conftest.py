@@ -1,5 +1,7 @@
 """Studies small enough to run many of them."""
 
+import multiprocessing.util
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,3 +50,13 @@ def until() -> Callable[..., object]:
         return value
 
     return wait
+
+
+@pytest.fixture
+def this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Workers of this process keep what they need for a while below this folder."""
+    multiprocessing.util.get_temp_dir()  # the server that trials are forked from outlives the test
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder

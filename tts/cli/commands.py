@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -69,7 +69,7 @@ def prepare(corpus: Corpus, features: NewFeatures, *, config: Config) -> None:
 
 
 def tune(
-    features: Features,
+    features: Store,
     folder: Study,
     *,
     config: Config,
@@ -77,6 +77,10 @@ def tune(
     study: StudyName = STUDY_NAME,
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.workers.", help_behavior_hint="")] = None,
     trials: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.trials.", help_behavior_hint="")] = None,
+    launcher: Annotated[
+        Literal["local", "kubernetes"] | None,
+        tyro.conf.arg(metavar="{local,kubernetes}", help="Short for --tuning.launcher.", help_behavior_hint=""),
+    ] = None,
     warm_start: Annotated[
         Path | None,
         Folder("read", "file"),
@@ -86,17 +90,22 @@ def tune(
     """Search for the best hyperparameters with several workers, until the study's budget is spent.
 
     A study that was stopped goes on; one whose budget is spent goes on with a larger one, such as --trials, --tuning.hours.
+    Workers run on this machine or, with --launcher kubernetes, in pods; those need a database server and --tuning.runs_uri.
     """
+    from tts.storage import local
     from tts.tracking import NOTE, open_tracker
     from tts.training.preemption import listen
     from tts.tuning.database.address import given_storage
     from tts.tuning.database.storage import storage_url
+    from tts.tuning.fleet import check_reach
     from tts.tuning.tune import plan_of
     from tts.tuning.tune import tune as search
 
-    config = override(config, {f"tuning.{name}": value for name, value in (("workers", workers), ("trials", trials)) if value is not None})
-    plan_of(features, folder, config)  # what cannot be searched is refused before a folder is made or a server asked
-    storage_url(folder, given_storage(storage))
+    given = {"workers": workers, "trials": trials, "launcher": launcher}
+    config = override(config, {f"tuning.{name}": value for name, value in given.items() if value is not None})
+    # What cannot be searched, or not by such workers, is refused before a folder is made or a server asked.
+    check_reach(config, features, storage_url(folder, given_storage(storage)))
+    plan_of(local(features), folder, config)
     with listen() as stop, open_tracker(config.tracking, folder, must_answer=not (folder / NOTE).is_file()) as tracker:
         made = search(
             features, folder, config, storage=given_storage(storage), name=study, tracker=tracker, progress=for_terminal(), stop=stop,
@@ -110,22 +119,44 @@ def tune(
     print(f"report: {folder / 'study.html'}")
 
 
-def worker(features: Features, *, storage: Storage = None, study: StudyName = STUDY_NAME) -> None:
+def worker(
+    features: Store,
+    *,
+    storage: Storage = None,
+    study: StudyName = STUDY_NAME,
+    trials_per_pod: Annotated[
+        int, tyro.conf.arg(metavar="INT", help="Finished trials after which it ends; 0: with the study.", help_behavior_hint="(default 0)")
+    ] = 0,
+    node_cache: Annotated[
+        Path | None,
+        Folder("local"),
+        tyro.conf.arg(metavar="DIR", help="Where features of a URI are kept, for all workers of a node.", help_behavior_hint="(default TTS_CACHE)"),
+    ] = None,
+    launched: Annotated[
+        bool,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.arg(help="For pods that `tts tune` starts: ends once that gives no sign of life.", help_behavior_hint=""),
+    ] = False,
+) -> None:
     """Run trials of a study that `tts tune` made, until its budget is spent.
 
     The database is that of `tts tune`; its URL comes from --storage or, better where it holds a password, from the environment
-    variable TTS_STORAGE. The study's folder must be there too, under the same path: trials keep their checkpoints in it.
+    variable TTS_STORAGE. Where the study has no tuning.runs_uri its folder must be there too, under the same path: trials keep their
+    checkpoints in it.
     """
     from tts.training.preemption import listen
     from tts.tuning.database.address import STORAGE_VARIABLE, given_storage, storage_url
     from tts.tuning.work.worker import work
 
+    if trials_per_pod < 0:
+        raise UsageError(f"--trials_per_pod must be at least 0, got {trials_per_pod}")
     given = given_storage(storage)
     if given is None:
         raise UsageError(f"--storage is missing: the database of the study, such as sqlite:///STUDY/study.db; or set {STORAGE_VARIABLE}")
     with listen() as stop:
-        worked = work(features, storage=storage_url(Path(), given), name=study, stop=stop)
-    print(f"finished {worked.finished} trials of study {study}; it is at its end: {worked.spent}")
+        worked = work(features, storage=storage_url(Path(), given), name=study, stop=stop, trials=trials_per_pod, launched=launched, cache=node_cache)
+    over = f"it is at its end: {worked.spent}" if worked.spent else "others run the rest"
+    print(f"finished {worked.finished} trials of study {study}; {over}")
 
 
 def train(features: Features, run: NewRun, *, config: Config) -> None:

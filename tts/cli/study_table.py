@@ -9,6 +9,8 @@ from rich.text import Text
 from tts.tuning.report.records import StudyRecord, TrialRecord
 from tts.tuning.report.snapshot import figures
 
+SHOWN = 5
+"""Workers that ended early, and reasons for waiting, the last ones."""
 COLOURS = {"complete": "green", "pruned": "yellow", "fail": "red", "running": "cyan", "waiting": "magenta"}
 
 
@@ -20,6 +22,10 @@ def tables(results: StudyRecord, workers: Sequence[str], console: Console) -> It
         yield Text(f"tuning.{limit.knob}: {limit.used:.4g} of {limit.limit:g}, {limit.left:.4g} left")
     yield Text(f"over: {results.spent}" if results.spent else "over: not yet")
     yield Text(f"workers alive: {len(workers)}" + (f" ({', '.join(workers)})" if workers else ""))
+    for ended in results.fleet.ended[-SHOWN:]:
+        yield Text(f"ended early: {ended.worker} {ended.reason}", style="red")
+    for line in results.fleet.waits[-SHOWN:] if not results.spent else ():
+        yield Text(f"waited for: {line}", style="yellow")
     yield Text(_best(results))
     if not results.trials:
         return

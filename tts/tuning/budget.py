@@ -3,8 +3,8 @@
 Everything is computed from the trials, so that it holds over all workers and for a study that is taken up again:
 
 - `tuning.trials`: finished trials. One that was interrupted and taken up again is still one; imported ones do not count.
-- `tuning.gpu_hours`: the time in training of all attempts at all trials, those under way included, times DEVICES. It counts where there is no
-  GPU, too.
+- `tuning.gpu_hours`: the time in training of all attempts at all trials, those under way included, times the devices of each. It counts where there
+  is no GPU, too.
 - `tuning.hours`: the time in which at least one trial was in training; a study that is stopped overnight does not lose the night.
 - `tuning.plateau_trials`: finished trials, in the order in which they ended, since the last one that was better than all before it.
 
@@ -22,9 +22,6 @@ from tts.config import TuningConfig
 from tts.tuning.database.attributes import IMPORTED, SPANS
 from tts.tuning.database.retry import persistently
 from tts.tuning.study import Study
-
-DEVICES = 1
-"""Devices that a trial trains on; a CPU counts as one."""
 
 Span = tuple[float, float]
 
@@ -58,7 +55,7 @@ class Budget:
             running=sum(trial.state == TrialState.RUNNING for trial in own),
             waiting=sum(trial.state == TrialState.WAITING for trial in own),
             gpu_hours=tuning.gpu_hours,
-            gpu_hours_used=total(spans) * DEVICES / 3600,
+            gpu_hours_used=total(spans) * devices(tuning) / 3600,
             hours=tuning.hours,
             hours_used=covered(spans) / 3600,
             plateau_trials=tuning.plateau_trials,
@@ -109,6 +106,11 @@ class Budget:
     def may_begin(self) -> bool:
         """Whether another trial may be taken: as many as are asked for are finished or under way otherwise."""
         return self.finished + self.running < self.trials and not self.out_of_time and not self.on_plateau
+
+
+def devices(tuning: TuningConfig) -> int:
+    """That a trial trains on; a CPU counts as one."""
+    return max(1, tuning.gpus_per_trial)
 
 
 def spans_of(trial: FrozenTrial) -> list[Span]:

@@ -18,7 +18,7 @@ import tts
 from tts.config import Config
 from tts.config.load import flatten, override
 from tts.errors import DataError, UsageError
-from tts.storage import prepare_folder
+from tts.storage import is_remote, prepare_folder
 from tts.tuning.database.lock import study_lock
 from tts.tuning.database.retry import OPENING_SECONDS, persistently
 from tts.tuning.database.storage import create_tables, open_storage, public, sqlite_file
@@ -70,16 +70,21 @@ class Plan(BaseModel):
     config: Config
     """The configuration below the searched knobs, and the budget."""
     folder: Path
-    """Where trials leave their runs; the same for every worker."""
+    """Where trials leave their runs, the same for every worker, unless `tuning.runs_uri` says another place."""
     extended: dict[str, tuple[float, float]] = {}
     """Budgets that `tts study extend` changed: what the configuration said, and what holds instead until it says something else."""
 
     @staticmethod
     def of(config: Config, features: str, folder: Path) -> "Plan":
-        """The plan of a new study. Raises UsageError for knobs, ranges, a sampler or a pruner that cannot be searched with."""
+        """The plan of a new study. Raises UsageError for knobs, ranges, a sampler, a pruner or a place of runs that cannot be searched with."""
         pruner(config.tuning)
         space = search_space(config.tuning)
         sampler(config.tuning, BASELINE, space)
+        runs = config.tuning.runs_uri
+        if runs and not is_remote(runs):
+            raise UsageError(
+                f"tuning.runs_uri must be a prefix of an object store, such as s3://bucket/prefix, got {runs!r}; empty: the study's folder"
+            )
         return Plan(
             format=FORMAT, features=features, code=source_fingerprint(), version=tts.__version__,
             space=_json(space), config=config, folder=folder.resolve(),
@@ -191,7 +196,7 @@ def _create(storage: StudyStorage, url: str, name: str, plan: Plan, first: dict[
             known = _plan(study, url)
             _refuse_other(known, plan, name, url)
             plan = plan.keeping(known.extended)
-        elif (plan.folder / "trials").exists():
+        elif not plan.config.tuning.runs_uri and (plan.folder / "trials").exists():
             raise UsageError(f"{plan.folder} holds the trials of another study than {name!r}; choose another folder, or remove its trials/")
         elif any(trial.state != TrialState.WAITING for trial in trials):
             raise UsageError(f"study {name!r} in {public(url)} was not made by `tts tune`; choose another --study or --storage")
@@ -236,9 +241,10 @@ def _plan(study: optuna.Study, url: str) -> Plan:
 def _refuse_other(known: Plan, plan: Plan, name: str, url: str) -> None:
     travels = sqlite_file(url)
     moved = travels is not None and travels.resolve().parent == plan.folder
-    if known.folder != plan.folder and known.folder.exists() and not moved:
+    elsewhere = known.folder != plan.folder and not moved and not known.config.tuning.runs_uri
+    if elsewhere and known.folder.exists():
         raise UsageError(f"study {name!r} keeps its trials in {known.folder}; give that folder, or choose another study")
-    if known.folder != plan.folder and not moved:
+    if elsewhere:
         logger.warning("study %s kept its trials in %s, which is not here: those under way begin again in %s", name, known.folder, plan.folder)
     if known.code != plan.code:
         raise UsageError(

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,27 @@ from typing import Any
 from tts.config import Config, TrackingConfig
 from tts.config.load import to_json
 from tts.data.store import FeatureStore
-from tts.errors import CannotWriteError, DataError, PreemptedError, ServiceUnavailableError, TrainingDivergedError, TtsError, UsageError
+from tts.errors import (
+    CannotWriteError,
+    DataError,
+    PreemptedError,
+    ServiceUnavailableError,
+    TakenOverError,
+    TrainingDivergedError,
+    TtsError,
+    UsageError,
+)
 from tts.progress import Progress
-from tts.storage import prepare_folder, write_text
+from tts.storage import is_remote, local, prepare_folder, write_text
 from tts.tracking import NOTE, Tracker
 from tts.training.preemption import StopFlag
 from tts.training.validation import VALIDATION_METRICS
 from tts.tuning.budget import Budget
 from tts.tuning.database.storage import storage_url
+from tts.tuning.fleet import Fleet, check_reach, exit_code, launcher_of
 from tts.tuning.keep.archive import read_archive
 from tts.tuning.keep.warm_start import import_archive
-from tts.tuning.launch import Launcher, LocalLauncher, Task, Workers
+from tts.tuning.launch import Launcher, Task, Workers
 from tts.tuning.report.live import shown
 from tts.tuning.report.records import StudyRecord, record
 from tts.tuning.report.results import is_current, write_tables
@@ -32,7 +42,11 @@ from tts.tuning.report.snapshot import snapshot
 from tts.tuning.search.objective import Objective
 from tts.tuning.study import Plan, Study, create_study
 from tts.tuning.trials.free_running import FREE_RUNNING_METRICS
+from tts.tuning.work.launcher_lease import LauncherLease
+from tts.tuning.work.recording import deliver, known_run, note_run
 from tts.tuning.work.worker import stopped
+
+__all__ = ["TuneSummary", "launcher_of", "plan_of", "tune"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +81,10 @@ class TuneSummary:
 
 
 def plan_of(features: Path, study: Path, config: Config) -> Plan:
-    """What the study's workers would agree on; nothing is made, and no server asked. Raises UsageError, DataError."""
+    """What the study's workers would agree on; nothing is made, and no server asked. Raises UsageError, DataError.
+
+    `features` lie on this machine.
+    """
     Objective(config.tuning.objective).check([*VALIDATION_METRICS, *FREE_RUNNING_METRICS])
     store = FeatureStore.open(features)
     store.check(config)
@@ -75,7 +92,7 @@ def plan_of(features: Path, study: Path, config: Config) -> Plan:
 
 
 def tune(
-    features: Path,
+    features: str | Path,
     study: Path,
     config: Config,
     *,
@@ -91,7 +108,7 @@ def tune(
     """Creates, takes up or extends the study and runs workers until its budget is spent: of trials, hours, or trials without a better one.
 
     Args:
-        features: The feature store that trials train on.
+        features: The feature store that trials train on, a folder or a URI; workers on other machines get it as it is written here.
         study: Folder for results, and for the database if `storage` is None.
         config: What trials share, and the study's budget and space.
         storage: The database's URL.
@@ -101,16 +118,21 @@ def tune(
         tracking_folder: What `tracker` was opened with, if not the study's folder; workers open the same.
         warm_start: What `tts study export` wrote of another study: its trials that fit are imported, once.
         stop: Ends the study early; it goes on when called again.
-        launcher: Runs the workers; by default processes on this machine.
+        launcher: Runs the workers; by default the one that `tuning.launcher` names.
 
     Raises:
-        UsageError: Knobs, objective, ranges, features or code do not fit, or differ from the existing study's; its hours ended before a trial did.
+        UsageError: Knobs, objective, ranges, features or code do not fit, or differ from the existing study's; its hours ended before a trial did;
+            another `tts tune` launches its workers elsewhere.
         DataError, CannotWriteError, ServiceUnavailableError: Features, archive, folder or database.
         TrainingDivergedError: No trial completed; the message lists the reasons.
         PreemptedError, KeyboardInterrupt: The flag was set.
+        TakenOverError: Another `tts tune` launches its workers by now.
     """
-    plan = plan_of(features, study, config)
+    stop = StopFlag() if stop is None else stop
     url = storage_url(study, storage)
+    check_reach(config, str(features), url)
+    store = local(str(features))
+    plan = plan_of(store, study, config)
     archive = read_archive(warm_start) if warm_start else None
     prepare_folder(study)
     opened = create_study(url, name, plan)
@@ -120,47 +142,91 @@ def tune(
     spent = Budget.state(opened).spent
     if spent:
         logger.info("study %s is at its end: %s; give it more, such as --tuning.trials %d", name, spent, 2 * config.tuning.trials)
+        deliver(opened, study)
         return _summary(_write(opened, study), study, ran=False)
-    launcher = launcher or LocalLauncher(study / "workers", restarts=config.tuning.max_retries)
-    where = _where(config.tracking, tracking_folder or study)
-    with tracker.run(name, run_id=_tracked(study, where)) as parent:
-        parent.params({"study": name, "features": plan.features, **config.tuning.model_dump(mode="json")})
-        write_text(study / NOTE, json.dumps({"run": parent.id, **where}) + "\n")
-        _run(opened, launcher, Task(str(features), url, name), config.tuning.workers, progress, StopFlag() if stop is None else stop)
-        results = _write(opened, study)
-        parent.artefact(study / "study.html")
+    launcher = launcher or launcher_of(config, study)
+    task = Task(str(features) if is_remote(str(features)) else str(store.resolve()), url, name)
+    with _lease(opened, stop) as check:
+        results = _recorded(opened, launcher, task, check, store=store, folder=study, tracker=tracker, progress=progress, stop=stop,
+                            where=_where(config.tracking, tracking_folder or study))  # fmt: skip
+    return _summary(results, study, ran=True)
+
+
+def _recorded(
+    study: Study, launcher: Launcher, task: Task, check: Callable[[], None],
+    *, store: Path, folder: Path, tracker: Tracker, progress: Progress, stop: StopFlag, where: Mapping[str, str],
+) -> StudyRecord:  # fmt: skip
+    """Runs workers and leaves the results, as a tracked run."""
+    plan = study.plan
+    with tracker.run(task.name, run_id=known_run(study, where)) as parent:
+        parent.params({"study": task.name, "features": plan.features, **plan.config.tuning.model_dump(mode="json")})
+        write_text(folder / NOTE, json.dumps({"run": parent.id, **where}) + "\n")
+        note_run(study, parent.id, where)
+        _run(study, launcher, task, plan.config.tuning.workers, progress, stop, check)
+        results = _write(study, folder)
+        parent.artefact(folder / "study.html")
         parent.tags({"spent": results.spent, **{f"trials.{state}": str(number) for state, number in results.counts.items()}})
         if results.best:
             names = [f"best.{objective}" for objective in results.objectives] if results.several else ["best_value"]
             parent.metrics(dict(zip(names, results.best.values, strict=True)), results.best.number)
             from tts.tuning.report.showcase import show_best  # loads torch and Matplotlib: not before workers have started
 
-            show_best(opened, results.best.number, features, tracker, parent.id)
-    return _summary(results, study, ran=True)
+            show_best(study, results.best.number, store, tracker, parent.id, folder)
+    deliver(study, folder)
+    return results
 
 
-def _run(study: Study, launcher: Launcher, task: Task, workers: int, progress: Progress, stop: StopFlag) -> None:
-    """Runs workers until the budget is spent. They are gone when it returns or raises."""
+@contextmanager
+def _lease(study: Study, stop: StopFlag) -> Iterator[Callable[[], None]]:
+    """Workers on other machines know for the time of the block that somebody waits for them; yields what raises TakenOverError once that is another.
+
+    Raises UsageError where another `tts tune` launches them. Workers of this machine need no sign: they hold a pipe.
+    """
+    if study.plan.config.tuning.launcher == "local":
+        yield lambda: None
+        return
+    with LauncherLease(study, stop) as lease:
+        yield lease.check
+
+
+def _run(
+    study: Study, launcher: Launcher, task: Task, workers: int, progress: Progress, stop: StopFlag, check: Callable[[], None] = lambda: None
+) -> None:
+    """Runs workers until the budget is spent. They are gone when it returns or raises, unless `check` says that they are another's by now."""
+    fleet = Fleet(study, lambda: stop)
+    with (
+        _started(launcher, task, workers),
+        _ending_as_asked(stop, task.name),
+        shown(progress, snapshot(study, workers=workers, stop=lambda: stop)) as view,
+    ):
+        while True:
+            check()
+            alive = launcher.poll()  # before the study is read: once nobody is left, that is final
+            now = snapshot(study, workers=alive.alive, waiting=alive.waiting, stop=lambda: stop)
+            view.update(now)
+            fleet.heed(alive, spent=bool(now.study.spent))
+            if now.study.spent:
+                return
+            if stop:
+                logger.info("stopping: trials under way write their checkpoints")
+                raise stopped(stop, f"study {task.name!r} stopped after {now.study.finished} trials; the same command goes on with it")
+            if alive.alive == 0:
+                raise _abandoned(alive, task.name, now.study.finished)
+            time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _started(launcher: Launcher, task: Task, workers: int) -> Iterator[None]:
+    """Workers run for the time of the block, and are gone after it, unless it says that they are another's by now."""
     try:
         launcher.start(task, workers)
-        reported = 0
-        with _ending_as_asked(stop, task.name), shown(progress, snapshot(study, workers=workers, stop=lambda: stop)) as view:
-            while True:
-                alive = launcher.poll()  # before the study is read: once nobody is left, that is final
-                now = snapshot(study, workers=alive.alive, stop=lambda: stop)
-                view.update(now)
-                if now.study.spent:
-                    return
-                if stop:
-                    logger.info("stopping: trials under way write their checkpoints")
-                    raise stopped(stop, f"study {task.name!r} stopped after {now.study.finished} trials; the same command goes on with it")
-                for ended in alive.ended[reported:]:
-                    logger.warning("%s; its trial waits for another worker", ended)
-                reported = len(alive.ended)
-                if alive.alive == 0:
-                    raise _abandoned(alive, task.name, now.study.finished)
-                time.sleep(POLL_SECONDS)
-    finally:
+        yield
+    except TakenOverError:
+        raise
+    except BaseException:
+        launcher.stop()
+        raise
+    else:
         launcher.stop()
 
 
@@ -178,8 +244,9 @@ def _ending_as_asked(stop: StopFlag, name: str) -> Iterator[None]:
 def _abandoned(workers: Workers, name: str, done: int) -> TtsError:
     """All workers are gone and the budget is not spent: the error that they ended with."""
     kinds = {kind.exit_code: kind for kind in (UsageError, DataError, ServiceUnavailableError, CannotWriteError, PreemptedError)}
-    killed: type[TtsError] = PreemptedError if all(ended.code < 0 for ended in workers.ended) else TtsError
-    kind = next((kinds[ended.code] for ended in workers.ended if ended.code in kinds), killed)
+    codes = [exit_code(ended) for ended in workers.ended]
+    killed: type[TtsError] = PreemptedError if all(code < 0 for code in codes) else TtsError
+    kind = next((kinds[code] for code in codes if code in kinds), killed)
     lines = "; ".join(dict.fromkeys(str(ended) for ended in workers.ended))
     return kind(f"study {name!r} has no worker left after {done} finished trials ({lines}); the same command goes on with it")
 
@@ -187,14 +254,6 @@ def _abandoned(workers: Workers, name: str, done: int) -> TtsError:
 def _where(config: TrackingConfig, folder: Path) -> dict[str, str]:
     """Names a tracking store. Its URI may name hosts that are nobody's business: only a hash is written."""
     return {"folder": str(folder.resolve()), "store": f"{config.backend}-{hashlib.sha256(config.uri.encode()).hexdigest()[:12]}"}
-
-
-def _tracked(folder: Path, where: Mapping[str, str]) -> str | None:
-    """The parent run that an earlier call began in the same store."""
-    file = folder / NOTE
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    run: str | None = known["run"] if known.items() >= where.items() else None
-    return run
 
 
 def _write(study: Study, folder: Path) -> StudyRecord:

@@ -84,7 +84,7 @@ class Stops(StopFlag):
 
 
 def test_a_worker_that_is_stopped_while_its_database_is_away_loses_nothing(make_study, features, postgres, caplog, monkeypatch):
-    monkeypatch.setattr("tts.tuning.work.attempt.FAREWELL_SECONDS", 1.0)
+    monkeypatch.setattr("tts.tuning.work.halt.FAREWELL_SECONDS", 1.0)
     study = make_study(url=postgres.database(), trials=1, heartbeat_seconds=0.1, stale_seconds=0.5, **LONG)
     state = {"down": False}
 

@@ -22,6 +22,7 @@ from tts.tuning.report.results import record
 from tts.tuning.search.pruning import judge
 from tts.tuning.work.identity import new_worker
 from tts.tuning.work.queue import take
+from tts.tuning.work.recording import note_run
 from tts.tuning.work.worker import work
 
 
@@ -270,7 +271,7 @@ def test_each_trial_is_a_run_below_the_studys(base, make_study, features):
     folder = study.plan.folder
     plan = study.plan.model_copy(update={"config": study.plan.config.model_copy(update={"tracking": TrackingConfig(backend="jsonl")})})
     study.trials.set_user_attr("plan", plan.model_dump(mode="json"))
-    (folder / "tracking.json").write_text(json.dumps({"run": "parent", "folder": str(folder)}))
+    note_run(study, "parent", {"folder": str(folder), "store": "lines"})
 
     work(features, storage=study.url, name="voices", stop=StopFlag())
 

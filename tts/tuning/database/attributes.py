@@ -1,4 +1,4 @@
-"""Names of what a trial carries in the study beside Optuna's own fields."""
+"""Names of what a trial, or the study itself, carries beside Optuna's own fields."""
 
 WORKER = "worker"
 """Who has it, or had it last."""
@@ -26,3 +26,17 @@ TRACKING_RUN = "tracking_run"
 """Its run in the tracking store, and that run's parent."""
 IMPORTED = "imported"
 """The study that it was made in: samplers learn from it, budgets and the best know nothing of it."""
+RUN = "run"
+"""Where its run was published last, where the study keeps runs in an object store: a URI."""
+PREFIXES = "run_prefixes"
+"""Where its attempts may have published something: what is removed once a later attempt has published, or with the study."""
+UNPUBLISHED = "unpublished"
+"""Why the last state of its run is not in the object store."""
+
+# Of the study.
+TRACKING = "tracking"
+"""As what it is recorded: the parent run, the store that has it, and the folder that the store lies in if it is a file."""
+LAUNCHER = "launcher"
+"""The `tts tune` that runs workers elsewhere, and when it gave its last sign of life."""
+FLEET = "fleet"
+"""What became of workers that ended, and what others wait for."""

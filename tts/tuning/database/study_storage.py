@@ -160,6 +160,11 @@ class StudyStorage(LeanStorage):
             self._permit(connection, trial_id)
             self._note(connection, trial_id, {key: value}, _SystemAttribute)
 
+    def clock(self) -> float:
+        """The database's clock, in seconds since 1970: the same for everybody who asks."""
+        with self._single() as connection:
+            return float(connection.execute(select(self._seconds())).scalar_one())
+
     # What an operation consists of.
 
     @contextmanager
@@ -233,6 +238,13 @@ class StudyStorage(LeanStorage):
             "postgresql": sqlalchemy.text("clock_timestamp() AT TIME ZONE 'UTC'"),
             "sqlite": sqlalchemy.text("strftime('%Y-%m-%d %H:%M:%f', 'now')"),
         }.get(self.engine.dialect.name, sqlalchemy.text("UTC_TIMESTAMP()"))
+
+    def _seconds(self) -> Any:
+        """The database's clock, in seconds since 1970."""
+        return {
+            "postgresql": sqlalchemy.literal_column("EXTRACT(EPOCH FROM clock_timestamp())"),
+            "sqlite": sqlalchemy.literal_column("(julianday('now') - 2440587.5) * 86400"),
+        }.get(self.engine.dialect.name, sqlalchemy.literal_column("UNIX_TIMESTAMP(NOW(6))"))
 
     def _age(self) -> Any:
         """Seconds since the last sign of life."""

@@ -12,14 +12,15 @@ from optuna.trial import TrialState
 
 from tts.config.load import override
 from tts.errors import DataError, UsageError
+from tts.storage import remove as remove_place
 from tts.storage import reporting
 from tts.tuning.database.address import STORAGE_VARIABLE, given_storage
-from tts.tuning.database.attributes import WORKER
+from tts.tuning.database.attributes import PREFIXES, WORKER
 from tts.tuning.database.lock import study_lock
 from tts.tuning.database.retry import persistently
-from tts.tuning.database.storage import is_locked, open_storage, public, reaching, sqlite_file, storage_url
+from tts.tuning.database.storage import open_storage, public, reaching, sqlite_file, storage_url
 from tts.tuning.study import PLAN, Plan, Study, open_study
-from tts.tuning.work.identity import is_of_this_host
+from tts.tuning.work.ground import ground_of
 
 BUDGETS = ("trials", "gpu_hours", "hours", "plateau_trials")
 """Knobs of `tuning` that a study's budget consists of."""
@@ -57,9 +58,8 @@ def alive(study: Study) -> list[str]:
         old = set(study.storage.stale(study.id, plan.config.tuning.stale_seconds))
         running = study.trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     beating = {trial.user_attrs.get(WORKER, f"the worker of trial {trial.number}") for trial in running if trial._trial_id not in old}  # noqa: SLF001
-    locks = {lock.name.removeprefix("worker-"): is_locked(lock) for lock in plan.folder.glob(".locks/worker-*")}
-    elsewhere = {worker for worker in beating if not is_of_this_host(worker)}
-    return sorted(elsewhere | {worker for worker, held in locks.items() if held})
+    ground = ground_of(study, plan)
+    return sorted({worker for worker in beating if ground.lives(worker) is None} | ground.living())
 
 
 def extend(study: Study, budgets: Mapping[str, float]) -> Plan:
@@ -98,12 +98,14 @@ def delete(study: Study, *, sure: bool, keep_trials: bool = False) -> str:
 
     Raises:
         UsageError: Without `sure`, naming what would be deleted; or workers are alive.
-        CannotWriteError, ServiceUnavailableError: The folder, the database.
+        CannotWriteError, ServiceUnavailableError: The folder, the database, the object store.
     """
     name, folder = study.name, trials_folder(study)
-    known = persistently(lambda: len(study.trials.get_trials(deepcopy=False)), url=study.url)
-    what = f"study {name!r} with {known} trials in {public(study.url)}"
+    trials = persistently(lambda: study.trials.get_trials(deepcopy=False), url=study.url)
+    places = [] if keep_trials else [place for trial in trials for place in trial.user_attrs.get(PREFIXES, [])]
+    what = f"study {name!r} with {len(trials)} trials in {public(study.url)}"
     runs = "" if keep_trials or not folder.is_dir() else f" and the runs in {folder}"
+    runs += f" and the runs in {study.plan.config.tuning.runs_uri or 'the object store'}" if places else ""
     if not sure:
         raise UsageError(f"this deletes {what}{runs}, for good; add --yes to do it")
 
@@ -114,9 +116,11 @@ def delete(study: Study, *, sure: bool, keep_trials: bool = False) -> str:
             optuna.delete_study(study_name=name, storage=study.storage)
 
     persistently(remove, url=study.url)
-    if runs:
+    if not keep_trials and folder.is_dir():
         with reporting(folder):
             shutil.rmtree(folder)
+    for place in places:
+        remove_place(place)
     return what + runs
 
 

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 EVENTS = 6
 """Last events that the view shows."""
+WAITS = 3
+"""Reasons for which workers wait that the view shows."""
 LINES_AROUND = 11
 """Of the view, beside budgets, running trials and events; one of them is the cursor's."""
 COLOURS = {"complete": "green", "pruned": "yellow", "fail": "red", "running": "cyan", "waiting": "magenta", "imported": "blue"}
@@ -130,11 +132,13 @@ class _Plain:
 def drawing(now: Snapshot, *, seconds: float, events: Sequence[str], height: int) -> RenderableType:
     """The view, `seconds` after it began, on a terminal of `height` lines: running trials have the room that events leave them, at least half."""
     study = now.study
-    room = max(2, height - LINES_AROUND - len(study.budgets))
+    waiting = now.waiting[:WAITS]
+    room = max(2, height - LINES_AROUND - len(study.budgets) - len(waiting))
     events = events[len(events) - min(len(events), room - min(len(now.running), (room + 1) // 2)) :]
     rows = max(1, room - len(events))
     where = Text(study.storage, style="dim", no_wrap=True, overflow="ellipsis")
     parts: list[RenderableType] = [where, _limits(now), Text(""), _states(now), _best(now)]
+    parts += [Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in waiting]
     if now.running:
         parts += [Text(""), _running(now, rows)]
     if events:

@@ -1,8 +1,9 @@
 """`study.html`: what was searched and found, when each trial ran, and what failed, on one page."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from matplotlib.collections import PatchCollection
@@ -14,6 +15,7 @@ from tts.diagnostics.page import Block, Listing, Note, Page, Picture, Pictures, 
 from tts.evaluation.study_pictures import STATES
 from tts.evaluation.study_section import study_section
 from tts.storage import write_text
+from tts.tuning.report.fleet import FleetRecord
 from tts.tuning.report.knob_pictures import knobs_of, parallel, slices
 from tts.tuning.report.records import StudyRecord, TrialRecord
 
@@ -121,8 +123,9 @@ def _spans(trial: TrialRecord) -> list[tuple[float, float]]:
 def _failures(results: StudyRecord) -> Section:
     failed = [trial for trial in results.own if trial.state == "fail"]
     interrupted = [trial for trial in results.own if trial.interruptions]
-    if not failed and not interrupted:
-        return Section("failures", "Failures", absent="No trial failed or was interrupted.")
+    fleet = results.fleet
+    if not failed and not interrupted and not (fleet.ended or fleet.notes or fleet.waits):
+        return Section("failures", "Failures", absent="No trial failed or was interrupted, and no worker ended early.")
     blocks: list[Block] = []
     if failed:
         rows = tuple((str(trial.number), trial.reason, trial.log.splitlines()[-1] if trial.log else "") for trial in failed)
@@ -139,7 +142,23 @@ def _failures(results: StudyRecord) -> Section:
         head = ("trial", "state", "interruptions", "why")
         numeric = frozenset(("trial", "interruptions"))
         blocks.append(Table(head, taken, numeric, "Trials that went on from their checkpoints.", foldable=len(taken) > 2 * LOGS))
-    return Section("failures", "Failures", blocks=tuple(blocks))
+    return Section("failures", "Failures", blocks=(*blocks, *_fleet(fleet)))
+
+
+def _fleet(fleet: FleetRecord) -> Iterator[Block]:
+    """Workers that ended before the study, and what others waited for."""
+    if fleet.ended:
+        rows = tuple((_moment(worker.at), worker.worker, worker.reason) for worker in reversed(fleet.ended))
+        yield Table(("when (UTC)", "worker", "what happened"), rows, frozenset(), "Workers that ended before the study did, the last ones first.")
+        yield from (Listing(f"{worker.worker} {worker.reason}", worker.log) for worker in reversed(fleet.ended) if worker.log)
+    if fleet.notes:
+        yield Table(("what happened",), tuple((note,) for note in reversed(fleet.notes)), frozenset(), "Workers that were started again.")
+    if fleet.waits:
+        yield Table(("why",), tuple((line,) for line in fleet.waits), frozenset(), "What workers had to wait for.")
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _with_logs(failed: Sequence[TrialRecord]) -> list[TrialRecord]:

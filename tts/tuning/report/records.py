@@ -15,6 +15,7 @@ from tts.tuning.budget import Budget
 from tts.tuning.database.attributes import DEATHS, IMPORTED, INTERRUPTIONS, LOG, METRICS, REASON, SECONDS, SPANS, WORKER
 from tts.tuning.database.retry import persistently
 from tts.tuning.database.storage import public
+from tts.tuning.report.fleet import FleetRecord
 from tts.tuning.search.objective import Objective
 from tts.tuning.search.values import chosen, pareto
 from tts.tuning.study import Study
@@ -139,6 +140,8 @@ class StudyRecord(BaseModel):
     """With several objectives: the trials that no other beats in all of them."""
     trials: list[TrialRecord]
     importances: dict[str, float] | None
+    fleet: FleetRecord
+    """Workers that ended before the study did, and what others waited for."""
 
     @property
     def own(self) -> list[TrialRecord]:
@@ -190,6 +193,7 @@ def record(study: Study, *, importances: bool = True, stop: Callable[[], object]
         pareto=[trial.number for trial in pareto(complete)] if complete and len(names) > 1 else [],
         trials=[_trial(trial) for trial in frozen],
         importances=_importances(study.trials, own) if importances else None,
+        fleet=persistently(lambda: FleetRecord.of(study), url=study.url, stop=stop),
     )
 
 

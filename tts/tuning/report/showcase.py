@@ -9,7 +9,7 @@ from tts.audio.griffin_lim import mel_to_wave
 from tts.audio.wav import write_wav
 from tts.data.store import FeatureStore
 from tts.diagnostics.images import alignment_picture, seconds
-from tts.errors import DataError
+from tts.errors import DataError, ServiceUnavailableError
 from tts.evaluation.synthesis import synthesise
 from tts.storage import prepare_folder, write_text
 from tts.tracking import Tracker
@@ -17,6 +17,7 @@ from tts.training.checkpoint import load_model
 from tts.training.precision import choose_device
 from tts.tuning.database.attributes import TRACKING_RUN
 from tts.tuning.study import Study
+from tts.tuning.work.runs import run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -24,15 +25,20 @@ FOLDER = "best"
 """In the study's folder, and of the artefacts."""
 
 
-def show_best(study: Study, number: int, features: Path, tracker: Tracker, parent: str) -> None:
-    """Adds picture and sound to the run of trial `number`, where it has one below `parent`. A trial that cannot be heard is logged and left out."""
-    known = study.trials.trials[number].user_attrs.get(TRACKING_RUN, {})
+def show_best(study: Study, number: int, features: Path, tracker: Tracker, parent: str, out: Path) -> None:
+    """Adds picture and sound to the run of trial `number`, where it has one below `parent`; they are made below the folder `out`.
+
+    A trial that cannot be heard is logged and left out.
+    """
+    trial = study.trials.trials[number]
+    known = trial.user_attrs.get(TRACKING_RUN, {})
     if not known.get("run") or known.get("parent") != parent:
         return
-    folder = study.plan.folder / FOLDER
+    folder = out / FOLDER
     try:
-        speak(study.plan.folder / "trials" / str(number), features, folder)
-    except DataError as error:
+        with run_folder(study, trial) as run_of_trial:
+            speak(run_of_trial, features, folder)
+    except (DataError, ServiceUnavailableError) as error:
         logger.warning("trial %d is the best, but there is nothing to hear of it: %s", number, error)
         return
     with tracker.run(f"trial-{number}", parent=parent, run_id=known["run"]) as run:

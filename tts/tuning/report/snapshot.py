@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tts.tuning.report.fleet import reason_of
 from tts.tuning.report.records import FINISHED, Limit, StudyRecord, TrialRecord, record
 from tts.tuning.study import Study
 
@@ -17,7 +18,9 @@ class Snapshot:
     study: StudyRecord
     """Without importances."""
     workers: int | None = None
-    """Processes of this launcher that are alive; None where it is not known."""
+    """Of this launcher that are alive; None where it is not known."""
+    waiting: tuple[str, ...] = ()
+    """Why some of them wait, a line for each reason."""
 
     @property
     def running(self) -> list[TrialRecord]:
@@ -43,9 +46,9 @@ class Snapshot:
         return min(of_trials, *hours) if hours else of_trials
 
 
-def snapshot(study: Study, *, workers: int | None = None, stop: Callable[[], object] = lambda: False) -> Snapshot:
+def snapshot(study: Study, *, workers: int | None = None, waiting: tuple[str, ...] = (), stop: Callable[[], object] = lambda: False) -> Snapshot:
     """Reads what Optuna's cache has not seen: trials that are not finished. `stop`: as `record`'s. Raises ServiceUnavailableError."""
-    return Snapshot(record(study, importances=False, stop=stop), workers)
+    return Snapshot(record(study, importances=False, stop=stop), workers, waiting)
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,17 @@ class Event:
 
 
 def happened(before: Snapshot | None, now: Snapshot) -> list[Event]:
-    """What a person would want to be told, in the order of the trials; nothing where there is no earlier look."""
+    """What a person would want to be told, in the order of the trials; of those nothing where there is no earlier look."""
+    waits = {reason_of(line) for line in before.waiting} if before else set()
+    waiting = [Event(line, notable=True) for line in now.waiting if reason_of(line) not in waits]
     if before is None:
-        return []
+        return waiting
     known = {trial.number: trial for trial in before.study.own}
     best = now.study.best.number if now.study.best and now.study.best != before.study.best and not now.study.several else None
     events = [event for trial in now.study.own if (event := _event(trial, known.get(trial.number), now.study, best=trial.number == best))]
     if now.workers is not None and before.workers is not None and now.workers < before.workers:
         events.append(Event(f"{before.workers - now.workers} of {before.workers} workers ended", notable=True))
-    return events
+    return events + waiting
 
 
 def figures(study: StudyRecord, values: list[float]) -> str:
@@ -98,6 +103,7 @@ def summary(now: Snapshot) -> str:
         words.append(f"best {figures(study, study.best.values)} (trial {study.best.number})")
     if now.workers is not None:
         words.append(f"{now.workers} worker{'' if now.workers == 1 else 's'}")
+    words += now.waiting
     if now.seconds_left:
         words.append(f"about {duration(now.seconds_left)} left")
     return "; ".join(words)

@@ -6,9 +6,9 @@ is left to the attempt that has the trial now.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna.trial import TrialState
 
@@ -25,14 +25,13 @@ from tts.tuning.search.objective import Objective, UnusableMetricError
 from tts.tuning.search.pruning import judge
 from tts.tuning.search.space import apply
 from tts.tuning.study import BASELINE, Study
-from tts.tuning.trials.trial import TrialFailedError, TrialKilledError, TrialProcesses, Work, run_trial, tail
+from tts.tuning.trials.trial import GRACE_SECONDS, TrialFailedError, TrialKilledError, TrialProcesses, Work, run_trial, tail
+from tts.tuning.work.halt import RESERVE_SECONDS, Halt
 from tts.tuning.work.heartbeat import Heartbeat
 from tts.tuning.work.queue import Held, hand_back
+from tts.tuning.work.runs import SharedRun
 
 logger = logging.getLogger(__name__)
-
-FAREWELL_SECONDS = 10.0
-"""How long a worker that ends waits for a database that is away: a trial that it cannot hand back is found stale later, and nothing is lost."""
 
 
 def trial_config(config: Config, params: Mapping[str, Any]) -> Config:
@@ -52,43 +51,24 @@ def trial_config(config: Config, params: Mapping[str, Any]) -> Config:
     return override(apply(config, params), budget, "trial")
 
 
-class Halt(StopFlag):
-    """Whether a trial under way is to end at its checkpoint: its worker was asked to stop, the study's time is up, or its database is gone.
+class Surroundings(NamedTuple):
+    """What a worker's attempts have in common."""
 
-    Raises LeaseLostError when looked at once the trial is another attempt's: then there is no checkpoint to wait for.
-    """
-
-    def __init__(self, stop: StopFlag, heartbeat: Heartbeat) -> None:
-        super().__init__()
-        self._stop, self._heartbeat = stop, heartbeat
-        self.reason = ""
-        """Another than the worker's stop."""
-        self.broken: ServiceUnavailableError | None = None
-        """What the worker ends with."""
-
-    @property
-    def patience(self) -> float:
-        """Seconds for which the last words wait for the database; none where it has been waited for in vain."""
-        return FAREWELL_SECONDS if self.broken is None else 0.0
-
-    @property
-    def asked(self) -> bool:
-        """Whether the worker was asked to stop: it waits for nothing any more."""
-        return bool(self._stop)
-
-    def __bool__(self) -> bool:
-        self._heartbeat.check()
-        return self.asked or bool(self.reason) or self.broken is not None
+    features: Path
+    tracker: Tracker
+    parent: str | None
+    """The study's tracked run."""
+    processes: TrialProcesses
+    gone: Callable[[], str]
+    """Why there is nobody to work for any more, in words; empty while there is. Asked after each heartbeat, in its thread."""
 
 
 class Attempt:
     """A trial in this worker's hands."""
 
-    def __init__(
-        self, study: Study, held: Held, heartbeat: Heartbeat, *, features: Path, tracker: Tracker, parent: str | None, processes: TrialProcesses
-    ) -> None:
-        self.study, self.held, self.heartbeat, self.processes = study, held, heartbeat, processes
-        self.features, self.tracker, self.parent = features, tracker, parent
+    def __init__(self, study: Study, held: Held, heartbeat: Heartbeat, run: SharedRun, surroundings: Surroundings) -> None:
+        self.study, self.held, self.heartbeat, self.run = study, held, heartbeat, run
+        self.features, self.tracker, self.parent, self.processes, self.gone = surroundings
         self.trial, self.plan, self.objective = held.trial, held.plan, Objective(held.plan.config.tuning.objective)
         self.begun = time.time(), time.monotonic()
         self.reported = set(held.trial.intermediate_values)
@@ -97,22 +77,28 @@ class Attempt:
         self.values: tuple[float, ...] | None = None
         self.step = 0
 
-    @property
-    def folder(self) -> Path:
-        """The trial's run folder, the same in every attempt."""
-        return self.plan.folder / "trials" / str(self.trial.number)
+        self.validated: Callable[[], None] = lambda: None
+        """To be called while the trial waits for its verdict, and goes on."""
 
     def make(self, stop: StopFlag) -> bool:
         """Whether the trial is finished; if not it was handed back, or lost. Raises what is wrong with the surroundings, after handing it back."""
         shown = "  ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.trial.params.items())
         logger.info("trial %d: %s", self.trial.number, shown)
-        halt = Halt(stop, self.heartbeat)
+        halt = Halt(stop, self.heartbeat, grace_seconds=self._grace)
         try:
             with self.heartbeat.of(self.held.id, self.held.lease, lambda: self._beaten(halt)):
                 return self._attempt(halt)
         except LeaseLostError as error:
             logger.warning("trial %d: %s; nothing of this attempt is reported", self.trial.number, error)
             return False
+        finally:
+            self.run.discard()
+
+    @property
+    def _grace(self) -> float:
+        """Seconds that this worker gets to end in."""
+        config = self.plan.config
+        return float(config.cluster.grace_seconds if config.tuning.launcher == "kubernetes" else GRACE_SECONDS + RESERVE_SECONDS)
 
     def _attempt(self, halt: Halt) -> bool:
         try:
@@ -169,19 +155,30 @@ class Attempt:
 
     def _train(self, tracked: Run, halt: Halt) -> TrialState:
         run = {TRACKING_RUN: {"parent": self.parent, "run": tracked.id}}
-        persistently(lambda: self.study.storage.note(self.held.id, self.held.lease, run), url=self.study.url, stop=lambda: halt.asked)
+        self._note({**run, **self.run.attributes()}, halt)
         tracked.params(self.trial.params)
-        lock = self.plan.folder / ".locks" / f"trial-{self.trial.number}"
         config = trial_config(self.plan.config, self.trial.params)
-        work = Work(self.features, self.folder, lock, config, self.plan.config.tuning.workers)
-        if run_trial(work, lambda step, metrics: self._judge(tracked, halt, step, metrics), halt, processes=self.processes) == "pruned":
+        work = Work(self.features, self.run.folder, self.run.lock, config, self.plan.config.tuning.workers)
+        with self.run.kept(lambda attributes: self._note(attributes, halt), lambda: bool(halt), halt.left) as self.validated:
+            ended = run_trial(work, lambda step, metrics: self._judge(tracked, halt, step, metrics), halt, processes=self.processes)
+        if ended == "pruned":
             return TrialState.PRUNED
         if self.step < config.training.steps:
             raise TrialFailedError(f"its last validation was at step {self.step} of {config.training.steps}")
         return TrialState.COMPLETE
 
+    def _note(self, attributes: Mapping[str, Any], halt: Halt) -> None:
+        note = self.study.storage.note
+        persistently(lambda: note(self.held.id, self.held.lease, attributes), url=self.study.url, stop=lambda: halt.asked)
+
     def _judge(self, tracked: Run, halt: Halt, step: int, metrics: Mapping[str, float]) -> bool:
         """Reports a validation; whether the trial is to be pruned."""
+        ends = self._verdict(tracked, halt, step, metrics)
+        if not ends and step < self.plan.config.tuning.steps:
+            self.validated()
+        return ends
+
+    def _verdict(self, tracked: Run, halt: Halt, step: int, metrics: Mapping[str, float]) -> bool:
         self.step, self.metrics = step, dict(metrics)
         if step not in self.reported:
             tracked.metrics(metrics, step)  # first: what makes the objective unusable is what one wants to see, and non-finite values are counted
@@ -209,7 +206,7 @@ class Attempt:
         return judge(self.study.trials, self.study.storage, self.trial, self.held.lease, step, value)
 
     def _finish(self, state: TrialState, halt: Halt, reason: str = "") -> None:
-        failed = {REASON: reason, LOG: tail(self.folder / "trial.log")} if reason else {}
+        failed = {REASON: reason, LOG: tail(self.run.folder / "trial.log")} if reason else {}
         last = self.trial.intermediate_values.get(self.step)
         values = self.values if state == TrialState.COMPLETE else (last,) if state == TrialState.PRUNED and last is not None else None
         noted = {**self._measured(), **failed}
@@ -225,7 +222,7 @@ class Attempt:
 
         A database that is gone is not waited for: the trial is found stale, and whoever takes it goes on from its checkpoint.
         """
-        log = {LOG: tail(self.folder / "trial.log")} if died else {}
+        log = {LOG: tail(self.run.folder / "trial.log")} if died else {}
         try:
             return hand_back(self.study, self.held, reason, {**self._measured(), **log}, died=died, seconds=halt.patience)
         except (ServiceUnavailableError, CannotWriteError) as error:
@@ -238,7 +235,7 @@ class Attempt:
     def _measured(self) -> dict[str, Any]:
         """What the trial measured last, and its time over all attempts."""
         measured = {METRICS: {"step": self.step, **self.metrics}} if self.metrics else {}
-        return {**measured, **self._times()}
+        return {**measured, **self._times(), **self.run.attributes()}
 
     def _times(self) -> dict[str, Any]:
         began, clock = self.begun
@@ -253,5 +250,6 @@ class Attempt:
         """After each heartbeat, in its thread: notes the time in training, and whether the study has any left."""
         self.study.storage.note(self.held.id, self.held.lease, self._times())
         tuning = self.study.read_plan().config.tuning
-        if tuning.gpu_hours or tuning.hours:
+        halt.reason = self.gone()
+        if not halt.reason and (tuning.gpu_hours or tuning.hours):
             halt.reason = Budget.of(tuning, self.study.trials.get_trials(deepcopy=False)).out_of_time

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -35,12 +34,12 @@ from tts.tuning.database.attributes import (
     WORKER,
 )
 from tts.tuning.database.failure import LeaseLostError
-from tts.tuning.database.lock import is_locked, study_lock
+from tts.tuning.database.lock import study_lock
 from tts.tuning.database.retry import persistently
 from tts.tuning.search.space import suggest
 from tts.tuning.search.strategy import pruner, sampler
 from tts.tuning.study import Plan, Study, space_of
-from tts.tuning.work.identity import is_of_this_host
+from tts.tuning.work.ground import ground_of, worker_lock
 
 __all__ = [
     "DEATHS", "IMPORTED", "INTERRUPTIONS", "LEASE", "LOG", "METRICS", "REASON", "SECONDS", "SPANS", "TRACKING_RUN", "WORKER",
@@ -69,11 +68,6 @@ class Held:
     def number(self) -> int:
         """The study's name of the trial."""
         return self.trial.number
-
-
-def worker_lock(folder: Path, worker: str) -> Path:
-    """The lock that a worker holds as long as it lives."""
-    return folder / ".locks" / f"worker-{worker}"
 
 
 def take(
@@ -118,13 +112,13 @@ def reclaim(study: Study, plan: Plan, steady: Callable[[], float], stale_seconds
     allowed = {trial.number: max(least, trial.user_attrs.get(STALE_SECONDS, 0.0)) for trial in running}
     stale = {seconds: set(study.storage.stale(study.id, seconds)) for seconds in set(allowed.values())}
     through = steady()  # asked after the database has answered: it may have been away in between
-    taken = 0
+    taken, ground = 0, ground_of(study, plan)
     for trial in running:
         worker, seconds = trial.user_attrs.get(WORKER), allowed[trial.number]
         if LEASE not in trial.user_attrs or worker is None:
             # Its worker died, or lost its connection, between asking and signing, both of which need the lock that we hold.
             taken += _release(study, trial, "it was never signed for", {}, lease=None)
-        elif is_of_this_host(worker) and not is_locked(worker_lock(plan.folder, worker)):
+        elif ground.lives(worker) is False:
             taken += _bury(study, trial, "its worker died", {}, lease=None, retries=retries)
         elif through >= seconds and trial._trial_id in stale[seconds]:  # noqa: SLF001
             taken += _bury(study, trial, f"its worker gave no sign of life for {seconds:g} s", {}, lease=None, retries=retries)
