@@ -125,6 +125,16 @@ def infinite_module(made, ranks):
         made.model.postnet.convolutions[1].convolution.register_forward_hook(spoil)
 
 
+def out_of_memory(made, ranks):
+    """On the last rank alone, in the middle of the network."""
+
+    def fail(_module, _inputs, _output):
+        raise torch.OutOfMemoryError("as a device says it")
+
+    if ranks.rank == ranks.count - 1:
+        made.model.decoder.register_forward_hook(fail)
+
+
 def bold_scaler(made, _ranks):
     """A gradient scaler that has to come down first."""
     made.model.float()

@@ -64,6 +64,7 @@ def values_of(tiny, knobs):
     return override(tiny, WITHOUT_DROPOUT | knobs).model_dump(mode="json")
 
 
+@pytest.mark.slow
 @settings(max_examples=2)
 @given(drawn=st.lists(cases, min_size=3, max_size=3))
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -145,6 +146,13 @@ def test_who_has_it_names_it(features, tiny, tmp_path):
     assert one["anomaly"] == other["anomaly"]
     assert (one["anomaly"].kind, one["anomaly"].name) == ("gradient", "encoder.lstm.weight_hh_l0")
     assert sorted(one["anomaly"].utterances) == sorted(one["utterances"] + other["utterances"])
+
+
+def test_a_rank_that_fails_within_a_step_ends_the_others(features, tiny, tmp_path):
+    values = [values_of(tiny, {"data.frame_budget": 4000})]
+    leader, failed = processes.run(2, processes.updates, features, values, 2, tmp_path, processes.out_of_memory)
+    assert failed == ("OutOfMemoryError", "as a device says it")
+    assert leader[0] == "LostRankError"
 
 
 def test_all_ranks_scale_gradients_alike(features, tiny, tmp_path):

@@ -11,7 +11,7 @@ from tts.config.load import override
 from tts.errors import PreemptedError, TrainingDivergedError, UsageError
 from tts.progress import Silent
 from tts.training.checkpoint import Checkpoints
-from tts.training.joining import ALONE_PLACE, Place, joined, place_from_environment
+from tts.training.joining import ALONE_PLACE, Place, TooFewDevicesError, joined, place_from_environment, take_device
 from tts.training.loop import train
 from tts.training.metrics_log import WALL_CLOCK_FIELDS, read_metrics
 from tts.training.preemption import StopFlag
@@ -155,6 +155,12 @@ def test_an_environment_that_makes_no_sense_is_refused(changed, message):
 def test_without_an_address_there_is_nobody_to_meet():
     with pytest.raises(UsageError, match="WORLD_SIZE=4 but not MASTER_PORT"):
         place_from_environment({name: value for name, value in TORCHRUN.items() if name != "MASTER_PORT"})
+
+
+def test_more_processes_than_devices_are_refused():
+    too_many = torch.cuda.device_count() + 1
+    with pytest.raises(TooFewDevicesError, match=f"{too_many} processes train here, one a device, but torch finds {too_many - 1} CUDA devices"):
+        take_device(Place(rank=0, count=too_many, here=too_many, device=0, meeting=""))
 
 
 def test_one_process_meets_nobody():

@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
+class TooFewDevicesError(UsageError):
+    """This machine has fewer CUDA devices than processes that are to train on it."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A process's place among those that train one network."""
@@ -60,8 +64,8 @@ def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place
 def joined(place: Place, device_name: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
     """Meets the others and leaves them, with a last word where rank 0 can say one.
 
-    On CUDA the process's own device is the current one from then on. Raises UsageError (fewer devices than processes) and
-    ServiceUnavailableError (the others did not come).
+    On CUDA the process's own device is the current one from then on. Raises TooFewDevicesError, and ServiceUnavailableError
+    where the others did not come.
     """
     if place.count == 1:
         yield Ranks()
@@ -88,10 +92,10 @@ def joined(place: Place, device_name: Literal["auto", "cpu", "cuda"]) -> Iterato
 
 
 def take_device(place: Place) -> None:
-    """Makes the place's CUDA device the current one. Raises UsageError where there are fewer devices than ranks."""
+    """Makes the place's CUDA device the current one. Raises TooFewDevicesError."""
     found = torch.cuda.device_count()
     if place.here > found:
-        raise UsageError(
+        raise TooFewDevicesError(
             f"{place.here} processes train here, one a device, but torch finds {found} CUDA devices; start {found}, or set training.device cpu"
         )
     torch.cuda.set_device(place.device)

@@ -23,7 +23,7 @@ from tts.training.preemption import StopFlag
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=30)
+PATIENCE = timedelta(days=7)
 """For a word from rank 0. One that is gone closes its connections, so this ends nothing but a freeze."""
 
 GO, OVER = 0, 1000

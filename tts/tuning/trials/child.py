@@ -22,11 +22,11 @@ from typing import Any, NoReturn
 from tts.config import Config
 from tts.config.load import from_mapping, override
 from tts.data.store import FeatureStore
-from tts.errors import CannotWriteError, PreemptedError, TtsError
+from tts.errors import CannotWriteError, PreemptedError, ServiceUnavailableError, TtsError
 from tts.progress import Silent
 from tts.storage import reporting
 from tts.training.cores import usable_cores
-from tts.training.joining import Place, joined
+from tts.training.joining import Place, TooFewDevicesError, joined
 from tts.training.loop import follow, train
 from tts.training.preemption import StopFlag, listen
 from tts.training.ranks import LostRankError, Ranks
@@ -92,6 +92,9 @@ def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | N
         return {"kind": "lost", "reason": str(error), "exit_code": error.exit_code}
     except PreemptedError:
         return {"kind": "preempted"}
+    except TooFewDevicesError as error:
+        # Another machine may have enough for this trial, and for those after it.
+        return {"kind": "failed", "reason": str(error), "exit_code": ServiceUnavailableError.exit_code}
     except TimeoutError as error:
         return {"kind": "failed", "reason": f"an earlier attempt still trains: {error}", "exit_code": PreemptedError.exit_code}
     except TtsError as error:
