@@ -54,8 +54,10 @@ bench: $(READY) ## Measure speed and memory against the peers: build/bench.json
 chaos: $(READY) ## Kill a study's workers 100 times, restart its services: build/chaos.json, under 20 minutes
 	@$(BIN)/python -m tests.chaos
 
-compile: $(READY) ## Write pipelines/compiled/training.yaml from the pipeline's source
+compile: $(READY) ## Write what is made from source: the compiled pipeline, its objects for a cluster, Katib's Experiment
 	@$(BIN)/python -m pipelines.compile
+	@$(BIN)/python -m pipelines.objects
+	@$(BIN)/tts katib-experiment > manifests/katib/experiment.yaml.new && mv manifests/katib/experiment.yaml.new manifests/katib/experiment.yaml
 
 images: ## Build the images and say what their layers weigh (docker, podman or buildah)
 	@$(PYTHON) images/build.py $(IMAGES) --tag $(TAG)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from tts.chain import STUDY_NAME, describe
+from tts.cli import katib, tracking
 from tts.cli import study as study_commands
-from tts.cli import tracking
 from tts.cli.parse import Command, Folder
 from tts.config import Config
 from tts.config.load import override
@@ -31,6 +31,7 @@ Corpus = Annotated[
 ]
 Features = Annotated[Path, Folder(), tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it.")]
 NewFeatures = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="FEATURES", help="Feature store to make.")]
+Store = Annotated[str, tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it: a folder, or s3://BUCKET/KEY.")]
 Study = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="STUDY", help="Folder of the study: database, trials, best.yaml, study.html.")]
 Run = Annotated[Path, Folder(), tyro.conf.arg(metavar="RUN", help="Folder of a training run: checkpoints, metrics.jsonl, config.json.")]
 NewRun = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="RUN", help="Folder of a training run: checkpoints, metrics.jsonl, config.json.")]
@@ -313,6 +314,7 @@ COMMANDS = {
         Command(tune, "tune", taken=ALL, shown=("tuning", "cluster", *FITTING, "tracking"), folder="features"),
         Command(worker, "worker", taken=(), shown=(), folder=""),
         *study_commands.COMMANDS,
+        *katib.COMMANDS,
         Command(train, "train", taken=ALL, shown=(*FITTING, "tracking"), folder="features"),
         Command(diagnose, "diagnose", taken=(), shown=(), folder=""),
         Command(evaluate, "evaluate", taken=("training", "synthesis", "evaluation"), shown=("synthesis", "evaluation"), folder="run"),

@@ -9,8 +9,8 @@ from tts.cli.parse import Command, Folder
 from tts.config import Config
 from tts.progress import Silent
 
-Features = Annotated[str, tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it: a folder, or s3://BUCKET/KEY.")]
-Run = Annotated[Path, Folder(), tyro.conf.arg(metavar="RUN", help="Folder of the trial's run.")]
+Features = Annotated[Path, Folder(), tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it.")]
+Run = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="RUN", help="Folder of the trial's run.")]
 
 
 def experiment(
@@ -30,13 +30,12 @@ def experiment(
 
 def trial(features: Features, run: Run, *, config: Config) -> None:
     """Run one trial for Katib: train for a trial's steps and print its metrics for Katib's collector."""
-    from tts.storage import local
     from tts.tracking import open_tracker
     from tts.training.preemption import listen
     from tts.tuning.katib.trial import trial as measure
 
     with listen() as stop, open_tracker(config.tracking, run) as tracker:
-        for line in measure(local(features), run, config, tracker=tracker, progress=Silent(), stop=stop):
+        for line in measure(features, run, config, tracker=tracker, progress=Silent(), stop=stop):
             print(line, flush=True)
 
 

@@ -1,11 +1,14 @@
 """A trial for Katib: it trains for its budget, and Katib's collector can read what it says."""
 
 import re
+import shutil
 from datetime import datetime
 
+import numpy as np
 import pytest
 
-from tts.config.load import override, to_json
+from tts.config.load import to_json
+from tts.data.store import FeatureStore
 from tts.progress import Silent
 from tts.tracking.nothing import NoTracker
 from tts.training.preemption import StopFlag
@@ -34,9 +37,13 @@ def test_it_trains_for_its_budget_and_says_its_objective(tiny, features, tmp_pat
 
 
 def test_an_objective_that_is_no_number_fails_the_trial(tiny, features, tmp_path):
-    config = override(tiny, {"tuning.objective": [{"metric": "gate_stop_error"}]})
-    with pytest.raises(UnusableMetricError, match=r"metric gate_stop_error is inf at step 2"):
-        list(trial(features, tmp_path / "run", config, tracker=NoTracker(), progress=Silent(), stop=StopFlag()))
+    damaged = shutil.copytree(features, tmp_path / "features")
+    store = FeatureStore.open(damaged)
+    mels = np.load(damaged / "mels.npy", mmap_mode="r+")
+    mels[store._offsets[store.held_out[0]] + 3, 5] = np.nan
+    mels.flush()
+    with pytest.raises(UnusableMetricError, match=r"metric mel_loss is nan at step 2"):
+        list(trial(damaged, tmp_path / "run", tiny, tracker=NoTracker(), progress=Silent(), stop=StopFlag()))
 
 
 def test_what_is_not_finite_is_left_out():
