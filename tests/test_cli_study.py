@@ -55,7 +55,7 @@ def test_the_word_alone_lists_its_commands(tts, argv):
         ("export S F", "'export' is not a command; did you mean study export?"),
         ("study show", "say which study: its folder STUDY, or --storage URL"),
         ("study show S --jsn", "unknown option --jsn; did you mean --json?"),
-        ("study show postgresql://db/x", "only folders and files on this machine are supported"),
+        ("study show postgresql://db/x", "is no place for files; expected a folder on this machine"),
         ("study show --storage nonsense", "storage must be a database URL"),
         ("study export F", "tts study export takes STUDY and FILE, or FILE and --storage URL (or TTS_STORAGE), got F"),
         ("study import A B C", "tts study import takes STUDY and FILE, or FILE and --storage URL (or TTS_STORAGE), got A B C"),

@@ -118,6 +118,14 @@ def test_each_limit_says_in_words_that_it_is_reached():
     assert of([hour, running], hours=1).spent == "its 1 hours (tuning.hours) are over"
 
 
+@pytest.mark.parametrize(("gpus", "hours"), [(0, 0.5), (1, 0.5), (4, 2.0)])
+def test_hours_of_training_count_each_device_of_a_trial(gpus, hours):
+    found = Budget.of(TuningConfig(gpus_per_trial=gpus, gpu_hours=2), [trial(**{SPANS: [(0, 1800)]})])
+
+    assert (found.gpu_hours_used, found.hours_used) == (hours, 0.5)
+    assert bool(found.out_of_time) == (hours == 2.0)
+
+
 @given(finished=st.integers(0, 6), running=st.integers(0, 6), asked=st.integers(1, 6))
 def test_a_trial_begins_only_if_all_under_way_may_finish_within_the_budget(finished, running, asked):
     found = Budget.of(TuningConfig(trials=asked), [trial()] * finished + [trial(TrialState.RUNNING)] * running)

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.tuning.report.test_live import text_of
+from tests.tuning.report.test_page import page_of
 from tts.config.load import override
 from tts.errors import DataError, PreemptedError, ServiceUnavailableError, TtsError, UsageError
 from tts.progress import Silent
@@ -53,6 +54,16 @@ def test_workers_that_end_with_their_study_are_no_news(make_study, caplog):
     Fleet(study, never).heed(Workers(0, (Ended("worker 0", 0, "the study is at its end"),)), spent=True)
     assert FleetRecord.of(study) == FleetRecord()
     assert caplog.text == ""
+
+
+def test_the_page_shows_them_among_the_failures(make_study, tmp_path):
+    study = make_study()
+    Fleet(study, never).heed(Workers(1, (EVICTED,), (f"2 pods wait: {NO_GPU}",), ("worker 0 was killed for its memory",)), spent=False)
+    page = page_of(study, tmp_path)
+
+    assert [row[1:] for row in page.tables["failures"][:1]] == [["worker 1", "was evicted, as when its node is drained"]]
+    assert page.tables["failures"][1:] == [["worker 0 was killed for its memory"], [f"2 pods wait: {NO_GPU}"]]
+    assert "<pre>step 40\nstopping</pre>" in page.document
 
 
 @pytest.mark.parametrize(

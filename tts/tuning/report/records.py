@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ConfigDict
 
 from tts.config import ObjectiveTerm
-from tts.tuning.budget import Budget
+from tts.tuning.budget import Budget, devices
 from tts.tuning.database.attributes import DEATHS, IMPORTED, INTERRUPTIONS, LOG, METRICS, REASON, SECONDS, SPANS, WORKER
 from tts.tuning.database.retry import persistently
 from tts.tuning.database.storage import public
@@ -131,6 +131,8 @@ class StudyRecord(BaseModel):
     """Why the study is over; empty while it is not."""
     steps: int
     """Of a trial that is not pruned."""
+    devices: int
+    """That a trial trains on, for the hours of training."""
     sampler: str
     pruner: str
     counts: dict[str, int]
@@ -186,6 +188,7 @@ def record(study: Study, *, importances: bool = True, stop: Callable[[], object]
         budgets=_limits(budget),
         spent=budget.spent,
         steps=tuning.steps,
+        devices=devices(tuning),
         sampler=tuning.sampler,
         pruner=tuning.pruner,
         counts=dict(counts),

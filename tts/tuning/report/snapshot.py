@@ -42,7 +42,11 @@ class Snapshot:
             return None
         at_once = max(1, len(self.running))
         of_trials = sum(times) / len(times) * self.limits["trials"].left / at_once
-        hours = [self.limits[knob].left * 3600 / share for knob, share in (("hours", 1), ("gpu_hours", at_once)) if knob in self.limits]
+        hours = [
+            self.limits[knob].left * 3600 / share
+            for knob, share in (("hours", 1), ("gpu_hours", at_once * self.study.devices))
+            if knob in self.limits
+        ]
         return min(of_trials, *hours) if hours else of_trials
 
 
