@@ -192,6 +192,8 @@ def test_a_job_that_somebody_deletes_is_missed(room):
 
     workers = polled(launcher, lambda workers: workers.alive == 0)
     assert str(workers.ended[-1]) == f"Job {launcher.job[1]} was deleted by somebody else"
+    launcher.stop()
+    assert room.cluster.core.list_namespaced_pod(room.namespace).items == []
 
 
 def test_an_object_that_the_cluster_does_not_know_is_refused_with_file_and_field(room):

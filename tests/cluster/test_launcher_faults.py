@@ -204,7 +204,7 @@ def test_an_api_that_nobody_reaches_is_told_and_what_happened_meanwhile_is_known
 
     relay.refuse()
     workers = polled(launcher, lambda workers: workers.waiting)
-    assert "has not answered for" in workers.waiting[0]
+    assert "has told nothing for" in workers.waiting[0]
     assert (workers.alive, workers.ended) == (1, ())
     room.cluster.core.delete_namespaced_pod(first.metadata.name, room.namespace, grace_period_seconds=0)
     eventually(lambda: [p for p in room.running(launcher, 1) if p.metadata.uid != first.metadata.uid], "another pod runs")

@@ -26,6 +26,8 @@ TIMEOUT = 5.0, 30.0
 """Seconds for a connection, and between two pieces of an answer."""
 LOG_TIMEOUT = 3.0, 5.0
 """As TIMEOUT, for logs: their node may be lost."""
+NO_LOG = "unable to retrieve container logs for "
+"""What a node sends as the log, with status 200, where it has none."""
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 GRANTS = "role tts-launcher in manifests/base/rbac.yaml"
 PATHS = {
@@ -107,9 +109,10 @@ class Cluster:
         return answer
 
     def log(self, pod: str, container: str, *, lines: int, size: int) -> str:
-        """The last lines of a container's log. Raises OutOfReachError, RefusedError."""
+        """The last lines of a container's log; empty where its node has thrown it away. Raises OutOfReachError, RefusedError."""
         query = {"container": container, "tailLines": lines, "limitBytes": size}
-        return self._bytes("GET", "pods", f"{pod}/log", query=query, timeout=LOG_TIMEOUT).decode(errors="replace")
+        said = self._bytes("GET", "pods", f"{pod}/log", query=query, timeout=LOG_TIMEOUT).decode(errors="replace")
+        return "" if said.startswith(NO_LOG) else said
 
     def read(
         self, method: str, resource: str, name: str = "", *, query: Mapping[str, Any] | None = None, body: Any = None,

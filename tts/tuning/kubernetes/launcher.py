@@ -127,7 +127,7 @@ class KubernetesLauncher:
         """Deletes the Job and waits until its pods are gone. A Job that ended by itself stays for cluster.ttl_seconds, to look at."""
         self._quiet()
         job, self._job = self._job, None
-        if job is None or self._leaving or job.state.deleted or job.state.finished:
+        if job is None or self._leaving or job.state.finished:
             return
         try:
             self._maker.delete(self._name, job.state.uid, policy="Background", grace=self._grace, pods=job.state.parallelism)
@@ -179,7 +179,7 @@ class KubernetesLauncher:
             elif seconds > OUTAGE_SECONDS:
                 raise self._cluster.gone(error, seconds)
             if seconds > 5:
-                return (f"the Kubernetes API at {self._cluster.server} has not answered for {seconds:.0f} s ({error}); workers go on",)
+                return (f"the Kubernetes API at {self._cluster.server} has told nothing for {seconds:.0f} s ({error}); workers go on",)
         return ()
 
     def _read_fates(self) -> None:
