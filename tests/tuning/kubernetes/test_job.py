@@ -182,3 +182,13 @@ def test_the_shape_changes_with_the_pods_and_not_with_their_number(tiny):
     owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "run", "uid": "1", "controller": False, "blockOwnerDeletion": False}
     assert len({shape(), shape({"cluster.image": "other"}), shape({"cluster.pod_retries": 1}), shape(owner=owner)}) == 4
     assert job(tiny, owner=owner)["metadata"]["ownerReferences"] == [owner]
+
+
+@pytest.mark.parametrize("each", [0, 2])
+def test_the_program_takes_the_arguments_that_pods_give_it(tiny, tts, monkeypatch, each):
+    monkeypatch.delenv("TTS_STORAGE", raising=False)
+
+    code, _, said = tts(*pod_of(job(tiny, {"tuning.trials_per_pod": each}))[1]["args"])
+
+    assert code == UsageError.exit_code
+    assert "--storage is missing" in said
