@@ -61,14 +61,16 @@ class Ranks:
         """Rank 0 gives the others what it starts from."""
         if self.together:
             self._exchange(GO)
-            self.share(state, device)
+            with self.step():
+                self._share(state, device)
 
     def begun(self, device: torch.device) -> dict[str, Any] | None:
         """What rank 0 starts from, on `device`; None where it has nothing to do."""
         if self._exchange(GO) == OVER:
             self._heard()
             return None
-        return self.share(None, device)
+        with self.step():
+            return self._share(None, device)
 
     def agree(self, stop: StopFlag) -> bool:
         """Whether to make no further step: if any rank was asked to stop, then all are now, by the same signal; or it is over."""
@@ -118,7 +120,7 @@ class Ranks:
         dist.all_reduce(counts, dist.ReduceOp.MAX, group=self._words)
         return [bool(count) for count in counts.tolist()]
 
-    def share(self, content: dict[str, Any] | None, device: torch.device) -> dict[str, Any]:
+    def _share(self, content: dict[str, Any] | None, device: torch.device) -> dict[str, Any]:
         """What rank 0 gives, tensors and plain values; on the others, who give None, its tensors are on `device`."""
         buffer = io.BytesIO()
         if content is not None:

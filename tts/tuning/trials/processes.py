@@ -171,6 +171,11 @@ class TrialProcess:
         """Asks all to stop at the next checkpoint; who leads tells the others."""
         self._ranks[0].terminate()
 
+    @property
+    def leads_on(self) -> bool:
+        """Whether the process that leads has not ended, as far as is known."""
+        return self._ranks[0].exit_code is None
+
     def died(self, seconds: float = 0) -> int | None:
         """Exit code of a process that ended before its time; None if there is none, after so long.
 

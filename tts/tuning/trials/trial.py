@@ -129,7 +129,7 @@ def _said(process: TrialProcess, work: Work, stop: StopFlag) -> dict[str, Any] |
         code = process.died()
         if code is None:
             return None
-        message = process.receive(LOST_SECONDS)  # where another one went, the one that leads may say why
+        message = process.receive(LOST_SECONDS) if process.leads_on else None  # where another one went, it may say why
         if message is None:
             raise _crash(code, work.log, stop)
     if message["kind"] == "lost" and (code := process.died(LOST_SECONDS)):
