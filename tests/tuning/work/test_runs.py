@@ -19,7 +19,7 @@ from tts.tuning.work.runs import run_folder
 from tts.tuning.work.worker import work
 
 QUICK = {"heartbeat_seconds": 0.5, "stale_seconds": 10.0, "pruner": "none", "trials": 1}
-LONG = {**QUICK, "steps": 48, "validation_interval": 4}
+LONG = {**QUICK, "steps": 160, "validation_interval": 8}
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_trial_whose_machine_is_gone_goes_on_elsewhere_and_equals_one_that_nev
     assert trial.intermediate_values == expected.intermediate_values
     assert trial.user_attrs["unpublished"] == ""
     assert same(published(study), published(whole))
-    assert published(study)["state"] == ("finished", 48)
+    assert published(study)["state"] == ("finished", 160)
     # It went on, from what the first one had published; and what it replaced is gone.
     log = (tmp_path / "b" / "log").read_text()
     assert "begins again" not in log
@@ -99,7 +99,7 @@ def test_a_worker_asked_to_stop_publishes_its_newest_checkpoint_before_it_hands_
 
     assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
     steps = [json.loads(line) for line in published_lines(study)]
-    assert [line["step"] for line in steps if line["kind"] == "train"] == list(range(1, 49))
+    assert [line["step"] for line in steps if line["kind"] == "train"] == list(range(1, 161))
 
 
 def published_lines(study):
