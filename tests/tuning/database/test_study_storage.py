@@ -152,7 +152,7 @@ def test_a_trial_that_was_handed_back_while_it_was_being_taken_back_is_not_given
             hand_back(study, held, "asked to stop", {})  # just before its worker ends
         return is_locked(path)
 
-    monkeypatch.setattr("tts.tuning.work.queue.is_locked", looked)
+    monkeypatch.setattr("tts.tuning.work.ground.is_locked", looked)
     again = take(open_study(study.url, study.name), new_worker(), lambda: False)
 
     assert again.number == held.number
