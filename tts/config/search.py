@@ -105,13 +105,16 @@ class TuningConfig(Section):
     runs_uri: Annotated[
         str, Field(description="Where trials keep their checkpoints, such as s3://bucket/prefix; empty: the study's folder, which all workers share.")
     ] = ""
+    # What a study of few trials spends least with: see "How much the search saves" in docs/tuning.md. Hyperband (Li et al. 2018) lets a share of
+    # the trials pass the first reports unjudged; ours tell enough from the second on. Half go on at each rung, as those that a model draws are
+    # close to one another: with a third the search took longer.
     sampler: Annotated[Sampler, Field(description="How the next values are chosen.")] = "gp"
     startup_trials: Annotated[
         int, Field(ge=1, description="Finished trials before a model of them is used (tpe, cmaes, gp); trials of a generation (nsgaii).")
-    ] = 5
-    pruner: Annotated[Pruner, Field(description="How a trial without prospects is ended early.")] = "hyperband"
+    ] = 4
+    pruner: Annotated[Pruner, Field(description="How a trial without prospects is ended early.")] = "successive_halving"
     pruner_min_reports: Annotated[int, Field(ge=1, description="Reports before a trial may be pruned.")] = 2
-    pruner_reduction_factor: Annotated[int, Field(ge=2, description="hyperband, successive_halving: one trial in this many goes on.")] = 3
+    pruner_reduction_factor: Annotated[int, Field(ge=2, description="hyperband, successive_halving: one trial in this many goes on.")] = 2
     pruner_percentile: Annotated[float, Field(gt=0, lt=100, description="percentile: the best of so many per cent go on.")] = 25.0
     pruner_p_value: Annotated[float, Field(gt=0, lt=1, description="wilcoxon: significance below which a trial is pruned.")] = 0.1
     pruner_threshold: Annotated[float, Field(description="threshold: a trial that reports more is pruned.")] = 100.0

@@ -141,7 +141,8 @@ def test_the_quasi_random_sequence_is_one_sobol_sequence_whoever_draws_and_howev
 
 def test_all_trials_teach_the_sampler_under_hyperband_too():
     """Optuna alone would show it a bracket's trials: with three brackets of ten, none has the eight it waits for."""
-    config = TuningConfig(steps=90, validation_interval=10, pruner_min_reports=1, startup_trials=8, knobs=tuple(SPACE))
+    brackets = {"pruner": "hyperband", "pruner_min_reports": 1, "pruner_reduction_factor": 3}
+    config = TuningConfig(steps=90, validation_interval=10, startup_trials=8, knobs=tuple(SPACE), **brackets)
     study = optuna.create_study(pruner=pruner(config))
 
     def drawn(number):

@@ -55,9 +55,10 @@ ALGORITHMS = {
 }
 REPLACED = {
     "gp": "tuning.sampler gp is multivariate-tpe here: Katib's Gaussian process takes each range for a logarithmic one",
+    "successive_halving": "tuning.pruner successive_halving is medianstop here: Katib ends trials early by their median alone",
     "hyperband": "tuning.pruner hyperband is medianstop here: Katib's hyperband begins each trial anew at every rung",
 }
-"""The defaults that Katib lacks, and what stands in. Whatever else it lacks is refused."""
+"""What Katib lacks of the defaults and their kin, and what stands in. Whatever else it lacks is refused."""
 
 
 def experiment_yaml(config: Config, *, features: str, name: str) -> str:
@@ -121,7 +122,7 @@ def _check(tuning: TuningConfig) -> None:
         raise UsageError(f"Katib has no conditions, tuning.conditions holds one for {knobs}; leave them out, or use tts tune")
     if tuning.sampler not in ALGORITHMS:
         raise UsageError(f"tuning.sampler {tuning.sampler}: Katib has no such algorithm; choose one of {', '.join(ALGORITHMS)}")
-    if tuning.pruner not in ("median", "hyperband", "none"):
+    if tuning.pruner not in ("median", "successive_halving", "hyperband", "none"):
         raise UsageError(f"tuning.pruner {tuning.pruner}: Katib stops trials by their median alone; set tuning.pruner median or none")
     for limit in ("gpu_hours", "hours", "plateau_trials", "pruner_patience"):
         if getattr(tuning, limit):
