@@ -18,6 +18,7 @@ from tts.errors import PreemptedError, ServiceUnavailableError, UsageError
 from tts.tuning.kubernetes.books import PodBook
 from tts.tuning.kubernetes.watch import Watch
 from tts.tuning.launch import Workers
+from tts.tuning.report.fleet import reason_of
 
 __all__ = ["room"]  # a fixture
 
@@ -205,6 +206,7 @@ def test_an_api_that_nobody_reaches_is_told_and_what_happened_meanwhile_is_known
     relay.refuse()
     workers = polled(launcher, lambda workers: workers.waiting)
     assert "has told nothing for" in workers.waiting[0]
+    assert reason_of(workers.waiting[0]).endswith("Connection refused; workers go on"), "the same from second to second"
     assert (workers.alive, workers.ended) == (1, ())
     room.cluster.core.delete_namespaced_pod(first.metadata.name, room.namespace, grace_period_seconds=0)
     eventually(lambda: [p for p in room.running(launcher, 1) if p.metadata.uid != first.metadata.uid], "another pod runs")

@@ -179,7 +179,7 @@ class KubernetesLauncher:
             elif seconds > OUTAGE_SECONDS:
                 raise self._cluster.gone(error, seconds)
             if seconds > 5:
-                return (f"the Kubernetes API at {self._cluster.server} has told nothing for {seconds:.0f} s ({error}); workers go on",)
+                return (f"the Kubernetes API at {self._cluster.server} has told nothing for {seconds:.0f} s: {error}; workers go on",)
         return ()
 
     def _read_fates(self) -> None:
