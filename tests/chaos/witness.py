@@ -73,7 +73,7 @@ class Witness:
                     output = os.readlink(PROC / entry / "fd" / "1")  # noqa: PTH115  # as above
                     if output.startswith(self._trials) and output.endswith("/trial.log"):
                         trial = output[len(self._trials) :].split("/")[0]
-                        found[trial].add(Seen(int(entry), _worker(int(entry)), self._trains(entry, trial)))
+                        found[trial].add(Seen(int(entry), worker_of(int(entry)), self._trains(entry, trial)))
         return found
 
     def _trains(self, process: str, trial: str) -> bool:
@@ -90,7 +90,7 @@ def _double(seen: set[Seen]) -> bool:
     return len(workers) > 1 or sum(one.trains for one in seen) > 1
 
 
-def _worker(process: int) -> int | None:
+def worker_of(process: int) -> int | None:
     """The worker is the parent of the server that the process was forked from."""
     worker = _parent(_parent(process))
     command = (PROC / str(worker) / "cmdline").read_bytes().split(b"\0")

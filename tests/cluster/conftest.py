@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,13 @@ def object_store(s3_server: ObjectStore) -> Iterator[ObjectStore]:
 @pytest.fixture(scope="session")
 def stack(cluster: Cluster, images: Images, s3_server: ObjectStore) -> Iterator[Stack]:
     """The test overlay, installed and ready; removed at the end. A namespace of that name that tests did not make is left alone."""
+    with installed(cluster, s3_server) as made:
+        yield made
+
+
+@contextmanager
+def installed(cluster: Cluster, s3_server: ObjectStore) -> Iterator[Stack]:
+    """The test overlay for the time of the block; the cluster has its images."""
     there = [found for found in cluster.get("namespaces") if found["metadata"]["name"] == STACK]
     if there and OURS not in there[0]["metadata"].get("annotations", {}):
         pytest.fail(f"namespace {STACK} exists, and tests did not make it: they would delete it. Delete it, or name another cluster")

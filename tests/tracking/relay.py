@@ -12,10 +12,10 @@ from tests.mlflow_server import free_port
 
 
 class Relay:
-    """Passes connections on to a port; can refuse them, or take them and never answer."""
+    """Passes connections on to a port, of this machine unless said; can refuse them, or take them and never answer."""
 
-    def __init__(self, target: int) -> None:
-        self._target, self.port = target, free_port()
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
+        self._target, self.port = (host, target), free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._listener: socket.socket | None = None
         self._open: list[socket.socket] = []
@@ -32,7 +32,7 @@ class Relay:
         """Hands the held requests to the server; nobody waits for the answers any more."""
         self._held = None
         for request in self.late:
-            with socket.create_connection(("127.0.0.1", self._target)) as far:
+            with socket.create_connection(self._target) as far:
                 far.sendall(request)
                 far.recv(65536)
 
@@ -64,9 +64,13 @@ class Relay:
         while True:
             try:
                 near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 return
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()  # the server is away: whoever asked is told, and may ask again
+                continue
             self._open += [near, far]
             threading.Thread(target=_pass, args=(near, far, self._may_ask), daemon=True).start()
             threading.Thread(target=_pass, args=(far, near, self._may_answer), daemon=True).start()
