@@ -65,6 +65,25 @@ def test_gpus_come_with_shared_memory_for_several(tiny):
     assert "nvidia.com/gpu" not in json.dumps(job(tiny))
 
 
+@pytest.mark.parametrize("other", ["amd.com/gpu", "nvidia.com/mig-1g.10gb", "habana.ai/gaudi"])
+@pytest.mark.parametrize("part", ["limits", "requests"])
+def test_pods_that_ask_for_another_accelerator_ask_for_no_gpu_beside_it(tiny, other, part):
+    placed = pod_of(job(tiny, {"tuning.gpus_per_trial": 2}, placement={"resources": {part: {other: "2"}}}))[1]["resources"]
+    assert placed[part][other] == "2"
+    assert "nvidia.com/gpu" not in json.dumps(placed)
+
+    template = Template("theirs.yaml", {"metadata": {}, "spec": {"containers": [{"name": "worker", "resources": {part: {other: 2}}}]}})
+    assert pod_of(job(tiny, {"tuning.gpus_per_trial": 2}, template=template))[1]["resources"] == {part: {other: 2}}
+
+
+def test_what_is_no_accelerator_or_none_of_it_leaves_pods_their_gpus(tiny):
+    native = {"hugepages-2Mi": "4Mi", "attachable-volumes.kubernetes.io/disk": "1", "amd.com/gpu": "0"}
+    for beside in (native, {"nvidia.com/gpu": "1"}, {"nvidia.com/gpu": "1", "rdma/hca": "1"}):
+        placed = pod_of(job(tiny, {"tuning.gpus_per_trial": 2}, placement={"resources": {"limits": beside}}))[1]["resources"]
+        assert placed["limits"].items() >= {**beside, "nvidia.com/gpu": "2"}.items()
+        assert placed["requests"]["nvidia.com/gpu"] == "2"
+
+
 def test_the_configuration_says_where_pods_run(tiny):
     made = job(
         tiny,

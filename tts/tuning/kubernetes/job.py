@@ -121,7 +121,7 @@ def _pod(task: Task, config: Config, template: Template, placement: Mapping[str,
     if "envFrom" not in container and all(entry["name"] != STORAGE["name"] for entry in container.get("env", [])):
         container["env"] = [*container.get("env", []), STORAGE]
     gpus = config.tuning.gpus_per_trial
-    if gpus:
+    if gpus and not _has_other_devices(container):
         container["resources"] = merged(container.get("resources", {}), {"limits": {GPU: str(gpus)}, "requests": {GPU: str(gpus)}})
     volumes = []
     if gpus > 1:
@@ -176,6 +176,14 @@ def _arguments(task: Task, config: Config) -> list[str]:
 def _mounted(container: Mapping[str, Any], path: str) -> bool:
     """Whether a folder is on one of the container's volumes. The root, where it may be written to, is none."""
     return any(PurePosixPath(path).is_relative_to(mount["mountPath"]) for mount in container.get("volumeMounts", []))
+
+
+def _has_other_devices(container: Mapping[str, Any]) -> bool:
+    """Whether the container asks for extended resources, another accelerator's say, and for no GPU: what else it needs is its template's to say."""
+    resources = container.get("resources", {})
+    asked = {name for part in ("requests", "limits") for name, number in resources.get(part, {}).items() if str(number) != "0"}
+    # As Kubernetes tells them from its own: cpu, hugepages-2Mi, attachable-volumes.kubernetes.io/x.
+    return GPU not in asked and any("/" in name and "kubernetes.io/" not in name for name in asked)
 
 
 def _shape(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
