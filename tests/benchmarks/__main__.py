@@ -16,7 +16,7 @@ from tts.storage import write_text
 from tts.threads import wait_patiently
 
 BENCHMARKS = ("features", "decoder", "study_start", "study_rate", "worker")
-ON_A_CLUSTER = ("launcher",)
+ON_A_CLUSTER = ("launcher", "trial_pod")
 """Run where KUBECONFIG names one."""
 RESULTS = Path("build") / "bench.json"
 TARGETS = {
@@ -35,6 +35,8 @@ TARGETS = {
     "worker_memory_growth_over_50_trials": ("<=", 5.0),
     "launcher_poll_cpu_seconds": ("<=", 1.0),
     "launcher_memory_growth": ("<=", 5.0),
+    "trial_pod_overhead_seconds": ("<=", 15.0),
+    "trial_pod_gap_seconds": ("<=", 1.0),
 }
 
 
