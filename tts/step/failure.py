@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tts.errors import TtsError
 from tts.step.artefact import Artefact, uploaded
-from tts.storage import is_remote, join, write_bytes, write_text
+from tts.storage import exists, is_remote, join, remove, write_bytes, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -37,25 +37,20 @@ def record(error: BaseException, code: int, *, stage: str, output: Artefact, pag
     facts: dict[str, str | int] = {
         "step": stage, "exit_code": code, "error": type(error).__name__, "message": str(error), "pod": os.environ.get("KFP_POD_NAME", ""),
     }  # fmt: skip
-    place = _place(stage, output, work)
     try:
-        _write(place, json.dumps(facts, indent=1) + "\n")
+        _write(_place(stage, output, work), json.dumps(facts, indent=1) + "\n")
         if page is not None:
             _write_page(page, facts)
     except (TtsError, OSError) as problem:
-        logger.warning("why the step failed could not be written to %s: %s", place, problem)
+        logger.warning("why the step failed could not be written beside its results: %s", problem)
 
 
 def clear(*, stage: str, output: Artefact, work: str) -> None:
-    """Removes what an earlier attempt left: this one ended well."""
-    place = _place(stage, output, work)
-    if not is_remote(place):
-        Path(place).unlink(missing_ok=True)
-        return
-    from tts.storage import exists, remove
-
-    if exists(place):
-        remove(place)
+    """Removes what an earlier attempt left: this one ended well. Failing to do so is logged: the work itself is done."""
+    try:
+        _remove(_place(stage, output, work))
+    except (TtsError, OSError) as problem:
+        logger.warning("whether an earlier attempt left a failure cannot be seen, and if it did, that stays: %s", problem)
 
 
 def _place(stage: str, output: Artefact, work: str) -> str:
@@ -70,6 +65,13 @@ def _write(place: str, text: str) -> None:
         write_bytes(place, text.encode())
     else:
         write_text(Path(place), text)
+
+
+def _remove(place: str) -> None:
+    if not is_remote(place):
+        Path(place).unlink(missing_ok=True)
+    elif exists(place):
+        remove(place)
 
 
 def _write_page(page: Artefact, facts: Mapping[str, str | int]) -> None:
