@@ -122,6 +122,33 @@ def test_a_step_that_ends_well_takes_back_what_was_noted_of_the_attempt_before(t
         assert list(tmp_path.rglob("*diagnose*.json")) == []
 
 
+@pytest.fixture
+def no_store(monkeypatch, tmp_path):
+    """Nothing says how an object store is reached."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "TTS_S3_SECRET_DIR", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+
+def test_a_step_that_did_its_work_ends_well_though_the_store_of_notes_cannot_be_asked(no_store, caplog):
+    with running("diagnose", uploaded("diagnostics"), ""):
+        pass
+    assert "whether an earlier attempt left a failure cannot be seen" in caplog.text
+
+
+def test_a_failure_that_cannot_be_noted_is_what_the_step_ends_with(no_store, caplog):
+    for work in ("", "gs://voices/anna"):
+        caplog.clear()
+        with pytest.raises(SystemExit) as stop, running("diagnose", uploaded("diagnostics"), work):
+            raise DataError("the clip is broken")
+        assert stop.value.code == (64 if work else 65)
+        assert "why the step failed could not be written" in caplog.text
+
+
 def test_the_page_says_why_there_is_none_and_lets_nobody_write_html_into_it(tmp_path):
     page = artefact(tmp_path / "page", dsl.HTML)
     record(DataError("clip <b>7</b> is broken"), 65, stage="tune", output=artefact(tmp_path / "study"), page=page, work="")
@@ -222,10 +249,30 @@ def test_pods_are_for_a_cluster_unless_the_form_says_otherwise(monkeypatch):
 
 def test_pods_without_a_database_server_are_refused_with_the_secret_that_is_missing(monkeypatch):
     monkeypatch.delenv("TTS_STORAGE", raising=False)
-    with pytest.raises(UsageError, match="Secret tts-study"):
+    with pytest.raises(UsageError, match="Secret tts-study") as refused:
         cluster.storage(pods=True)
+    assert "--from-file=storage=/dev/stdin" in str(refused.value), "a password on a command line is in the shell's history"
+    assert "--from-literal" not in str(refused.value)
     monkeypatch.setenv("TTS_STORAGE", "postgresql://tuner:secret@db/studies")
     assert cluster.storage(pods=True) == "postgresql://tuner:secret@db/studies"
+
+
+def test_trials_of_the_steps_own_pod_have_a_database_of_their_own(monkeypatch, features, tiny, tmp_path):
+    """The Secret is the same in all runs of a namespace, and so is the name of a study that one folder holds."""
+    shared = tmp_path / "shared.db"
+    monkeypatch.setenv(cluster.POD, "smart-tuner-tts-x7k2p-1")
+    monkeypatch.setenv("TTS_STORAGE", f"sqlite:///{shared}")
+    for name in ("first", "second"):
+        study, report = artefact(tmp_path / name / "study"), artefact(tmp_path / name / "page", dsl.HTML)
+        figures = artefact(tmp_path / name / "figures", dsl.Metrics)
+        step.tune(
+            artefact(features), study, report, figures, preset="demo", trials=1, workers=1, gpus="0", launcher="local",
+            overrides=json.dumps(flatten(tiny) | {"tuning.trials": 1, "tracking.backend": "none"}), tracking_uri="", work="",
+            workflow=f"smart-tuner-tts-{name}", image="", placement={},
+        )  # fmt: skip
+        assert figures.metadata["trials_complete"] == 1
+        assert (tmp_path / name / "study" / "workers").is_dir(), "this run's own trial, not one of the run before"
+    assert not shared.exists()
 
 
 STEP = """

@@ -66,14 +66,20 @@ def label(text: str) -> str:
 
 
 def storage(*, pods: bool) -> str | None:
-    """The study's database, by reference to a Secret; None for a file in the study's folder. Raises UsageError where pods would share a file."""
+    """The database of a study whose trials run in pods, by reference to a Secret; None for a file in the study's folder, which no other run shares.
+
+    Raises UsageError where pods would share a file.
+    """
+    if not pods:
+        return None
     from tts.tuning.database.address import STORAGE_VARIABLE, given_storage
 
-    url = given_storage(None) if pods or in_pod() else None
-    if pods and url is None:
+    url = given_storage(None)
+    if url is None:
         raise UsageError(
             f"{STORAGE_VARIABLE} is not set: trial pods share a database server, whose URL is the key storage of the Secret tts-study in the run's "
-            "namespace (kubectl create secret generic tts-study --from-literal=storage=postgresql://...); or set launcher to local"
+            "namespace (kubectl create secret generic tts-study --from-file=storage=/dev/stdin, which reads postgresql://... from its "
+            "input); or set launcher to local"
         )
     return url
 
