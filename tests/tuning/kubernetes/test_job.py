@@ -114,11 +114,12 @@ def test_the_pod_is_the_platforms_where_nothing_else_is_said(tiny):
         "resources": {"limits": {"memory": "1Gi"}}, "volumeMounts": [{"name": "disk", "mountPath": "/var/cache"}],
     }  # fmt: skip
     spec = {"containers": [theirs], "volumes": [{"name": "disk", "hostPath": {"path": "/x"}}], "terminationGracePeriodSeconds": 500}
-    made = job(tiny, template=Template("theirs.yaml", {"metadata": {"name": "x", "labels": {"team": "a", INSTANCE: "b"}}, "spec": spec}))
+    knobs = {"cluster.grace_seconds": 45}  # the worker's plan
+    made = job(tiny, knobs, template=Template("theirs.yaml", {"metadata": {"name": "x", "labels": {"team": "a", INSTANCE: "b"}}, "spec": spec}))
     pod, container = pod_of(made)
 
     assert container == theirs | {"args": container["args"]}
-    assert pod == spec | {"containers": [container], "restartPolicy": "Never"}
+    assert pod == spec | {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 45}
     assert made["spec"]["template"]["metadata"]["labels"]["team"] == "a"
     assert made["spec"]["template"]["metadata"]["labels"][INSTANCE] == made["metadata"]["name"]
     assert made["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]["containerName"] == "trial"

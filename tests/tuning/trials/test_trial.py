@@ -141,6 +141,20 @@ def test_a_log_that_cannot_be_written_is_not_the_trials_fault(work):
         run_trial(work, go_on, StopFlag())
 
 
+def test_a_trial_that_does_not_stop_is_killed_after_the_seconds_that_it_is_given(work):
+    stop = StopFlag()
+
+    def freeze(step, metrics):
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGSTOP)
+        stop.set()
+        return False
+
+    with pytest.raises(PreemptedError, match=r"did not stop within 0.5 s and was killed; it goes on from its last checkpoint"):
+        run_trial(work, freeze, stop, grace_seconds=0.5)
+    assert_no_child_left()
+
+
 def test_an_error_of_the_judge_ends_the_process(work):
     class BadMetricError(Exception):
         pass

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import signal
 
@@ -14,6 +15,7 @@ from tts.tuning.database.lock import is_locked
 from tts.tuning.launch import LocalLauncher, Task
 from tts.tuning.study import open_study
 from tts.tuning.work.attempt import trial_config
+from tts.tuning.work.halt import trial_seconds
 from tts.tuning.work.worker import work
 
 LONG = {"steps": 24, "validation_interval": 2, "pruner": "none"}
@@ -68,6 +70,30 @@ def test_a_paused_worker_that_comes_back_reports_nothing_and_goes_on(make_study,
     log = (tmp_path / "workers" / "0.log").read_text()
     assert "nothing of this attempt is reported" in log
     assert "this worker finished 0 trials" in log
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(30, 10), (60, 10), (120, 60), (600, 540)])
+def test_a_trial_leaves_its_worker_time_to_upload_and_to_hand_it_back(grace, seconds):
+    assert trial_seconds(grace) == seconds
+
+
+def test_a_trial_in_a_pod_that_does_not_stop_is_killed_before_its_pod_is(make_study, features, monkeypatch):
+    monkeypatch.setattr("tts.tuning.work.halt.UPLOAD_SECONDS", 104.5)  # of the default's 120
+    monkeypatch.setattr("tts.tuning.work.halt.SHORTEST_SECONDS", 0.5)
+    study = make_study(launcher="kubernetes", trials=1, **LONG)
+
+    def frozen():
+        if not reports(study):
+            return False
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGSTOP)
+        return True
+
+    with pytest.raises(PreemptedError, match="stopped after 0 trials"):
+        work(features, storage=study.url, name="voices", stop=Stops(frozen))
+
+    (trial,) = study.trials.trials
+    assert trial.user_attrs["interruptions"] == ["the trial did not stop within 0.5 s and was killed; it goes on from its last checkpoint"]
 
 
 class Stops(StopFlag):

@@ -112,7 +112,7 @@ def _pod(task: Task, config: Config, template: Template, placement: Mapping[str,
     pod = merged(pod, _placed(placement, name))
     pod["metadata"].pop("name", None)
     pod["metadata"].pop("namespace", None)
-    pod["spec"].setdefault("terminationGracePeriodSeconds", cluster.grace_seconds)
+    pod["spec"]["terminationGracePeriodSeconds"] = cluster.grace_seconds  # whatever the template says: the worker plans its end by the same number
     container = dict(worker_of(pod, template.file))
     container.setdefault("command", ["tts"])
     container["args"] = _arguments(task, config)

@@ -17,7 +17,7 @@ from tts.tuning.trials.processes import END_SECONDS, Needs, TrialProcess, TrialP
 __all__ = ["GRACE_SECONDS", "TrialFailedError", "TrialKilledError", "TrialProcesses", "Work", "load_trial_server", "run_trial", "tail"]
 
 GRACE_SECONDS = 60
-"""For the step under way and its checkpoint, before a trial that was asked to stop is killed."""
+"""For the step under way and its checkpoint, before a trial that was asked to stop is killed, where nobody else sets a limit."""
 LOST_SECONDS = 5
 """For the process that another one misses to be seen to be gone."""
 POLL_SECONDS = 0.2
@@ -70,10 +70,13 @@ class Work:
         return {**{name: str(path) for name, path in paths.items()}, "config": self.config.model_dump(mode="json"), "workers": self.workers}
 
 
-def run_trial(work: Work, judge: Judge, stop: StopFlag, *, processes: TrialProcesses | None = None) -> Literal["finished", "pruned"]:
+def run_trial(
+    work: Work, judge: Judge, stop: StopFlag, *, processes: TrialProcesses | None = None, grace_seconds: float = GRACE_SECONDS
+) -> Literal["finished", "pruned"]:
     """Trains to the end or until `judge` ends it; its process is gone afterwards, whatever happens.
 
-    With `processes`, which a worker keeps for all its trials, the next trial's process is made ready meanwhile.
+    With `processes`, which a worker keeps for all its trials, the next trial's process is made ready meanwhile. A trial that was asked to stop is
+    killed after `grace_seconds`.
 
     Raises:
         TrialFailedError: It diverged, its values cannot be trained with, or its process died (TrialKilledError).
@@ -88,8 +91,8 @@ def run_trial(work: Work, judge: Judge, stop: StopFlag, *, processes: TrialProce
                 asked = time.monotonic()
                 process.terminate()
                 spares.discard()
-            if asked is not None and time.monotonic() - asked > GRACE_SECONDS:
-                raise PreemptedError(f"the trial did not stop within {GRACE_SECONDS} s and was killed; it goes on from its last checkpoint")
+            if asked is not None and time.monotonic() - asked > grace_seconds:
+                raise PreemptedError(f"the trial did not stop within {grace_seconds:g} s and was killed; it goes on from its last checkpoint")
             if not wait([process.control, *process.sentinels], timeout=POLL_SECONDS):
                 continue
             message = _said(process, work, stop)

@@ -26,7 +26,7 @@ from tts.tuning.search.pruning import judge
 from tts.tuning.search.space import apply
 from tts.tuning.study import BASELINE, Study
 from tts.tuning.trials.trial import GRACE_SECONDS, TrialFailedError, TrialKilledError, TrialProcesses, Work, run_trial, tail
-from tts.tuning.work.halt import RESERVE_SECONDS, Halt
+from tts.tuning.work.halt import RESERVE_SECONDS, Halt, trial_seconds
 from tts.tuning.work.heartbeat import Heartbeat
 from tts.tuning.work.queue import Held, hand_back
 from tts.tuning.work.runs import SharedRun
@@ -97,8 +97,11 @@ class Attempt:
     @property
     def _grace(self) -> float:
         """Seconds that this worker gets to end in."""
-        config = self.plan.config
-        return float(config.cluster.grace_seconds if config.tuning.launcher == "kubernetes" else GRACE_SECONDS + RESERVE_SECONDS)
+        return float(self.plan.config.cluster.grace_seconds if self._in_pod else GRACE_SECONDS + RESERVE_SECONDS)
+
+    @property
+    def _in_pod(self) -> bool:
+        return self.plan.config.tuning.launcher == "kubernetes"
 
     def _attempt(self, halt: Halt) -> bool:
         try:
@@ -160,7 +163,10 @@ class Attempt:
         config = trial_config(self.plan.config, self.trial.params)
         work = Work(self.features, self.run.folder, self.run.lock, config, self.plan.config.tuning.workers)
         with self.run.kept(lambda attributes: self._note(attributes, halt), lambda: bool(halt), halt.left) as self.validated:
-            ended = run_trial(work, lambda step, metrics: self._judge(tracked, halt, step, metrics), halt, processes=self.processes)
+            seconds = trial_seconds(self._grace) if self._in_pod else GRACE_SECONDS
+            ended = run_trial(
+                work, lambda step, metrics: self._judge(tracked, halt, step, metrics), halt, processes=self.processes, grace_seconds=seconds
+            )
         if ended == "pruned":
             return TrialState.PRUNED
         if self.step < config.training.steps:

@@ -15,6 +15,17 @@ RESERVE_SECONDS = 15.0
 """Of the time between SIGTERM and SIGKILL, what is left for handing the trial back and ending."""
 
 
+UPLOAD_SECONDS = 45.0
+"""... and before that, for the upload of its last checkpoint, even where the trial does not end by itself."""
+SHORTEST_SECONDS = 10.0
+"""What a trial gets at least: the upload then has less."""
+
+
+def trial_seconds(grace_seconds: float) -> float:
+    """Seconds in which a trial has to reach its checkpoint if its worker is killed `grace_seconds` after it was asked to stop."""
+    return max(SHORTEST_SECONDS, grace_seconds - UPLOAD_SECONDS - RESERVE_SECONDS)
+
+
 class Halt(StopFlag):
     """Whether a trial under way is to end at its checkpoint: its worker was asked to stop, the study's time is up, or its database is gone.
 
