@@ -142,7 +142,8 @@ def _own(pod: Pod, name: str, state: Mapping[str, Any], code: int) -> str:
     reason = state.get("reason", "")
     if reason == "OOMKilled":
         limit = next((c.get("resources", {}).get("limits", {}).get("memory") for c in pod["spec"]["containers"] if c["name"] == name), None)
-        return f"was killed for its memory (OOMKilled, limit {limit or 'its node'}); give it more in the pods' template"
+        more = "give it more in the pods' template or, in the pipeline, `python -m pipelines.compile --memory_limit`"
+        return f"was killed for its memory (OOMKilled, limit {limit or 'its node'}); {more}"
     if reason == "StartError" or (code == 128 and reason != "Error"):
         return f"could not be started ({reason}): {brief(state.get('message', ''))}"
     if reason == "ContainerStatusUnknown":
