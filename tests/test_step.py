@@ -20,6 +20,7 @@ from tts.step import cluster, stages
 from tts.step.artefact import input_folder, output_folder
 from tts.step.edge import end, running
 from tts.step.failure import record
+from tts.tuning.kubernetes.merge import merged
 
 NOTHING = {"preset": "", "language": "", "overrides": "", "work": ""}
 
@@ -223,8 +224,8 @@ def test_the_stores_address_is_taken_from_what_the_backend_notes(monkeypatch):
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION"):
         monkeypatch.setenv(name, "")  # monkeypatch then puts back whatever the step sets
     params = {"endpoint": "seaweedfs.kubeflow:9000", "disableSSL": "true", "region": "minio", "secretName": "mlpipeline-minio-artifact"}
-    cluster.use_store_of(uploaded("features", store_session_info=json.dumps({"Provider": "minio", "Params": params})))
-    handed_on = cluster.placement_of({"env": [{"name": "A", "value": "1"}], "resources": None, "tolerations": []})
+    taken = cluster.use_store_of(uploaded("features", store_session_info=json.dumps({"Provider": "minio", "Params": params})))
+    handed_on = cluster.placement_of({"env": [{"name": "A", "value": "1"}], "resources": None, "tolerations": []}, taken)
     assert handed_on == {
         "env": [
             {"name": "A", "value": "1"},
@@ -234,8 +235,41 @@ def test_the_stores_address_is_taken_from_what_the_backend_notes(monkeypatch):
     }
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "")
-    cluster.use_store_of(uploaded("features", store_session_info=json.dumps({"Params": params})), uploaded("study", store_session_info="no JSON"))
-    assert "AWS_ENDPOINT_URL" not in [entry["name"] for entry in cluster.placement_of({})["env"]], "the environment's own address stays"
+    taken = cluster.use_store_of(
+        uploaded("features", store_session_info=json.dumps({"Params": params})), uploaded("study", store_session_info="no JSON")
+    )
+    assert "AWS_ENDPOINT_URL" not in [entry["name"] for entry in cluster.placement_of({}, taken)["env"]], "the environment's own address stays"
+
+
+REFERENCES = {
+    "AWS_ACCESS_KEY_ID": {"secretKeyRef": {"name": "tts-object-store", "key": "accesskey", "optional": True}},
+    "AWS_ENDPOINT_URL": {"secretKeyRef": {"name": "tts-object-store", "key": "endpoint", "optional": True}},
+    "AWS_REGION": {"secretKeyRef": {"name": "tts-object-store", "key": "region", "optional": True}},
+    "MLFLOW_TRACKING_URI": {"configMapKeyRef": {"name": "tts-tracking", "key": "MLFLOW_TRACKING_URI", "optional": True}},
+}
+"""As the compiled pipeline sets them on the tune task, whether or not their objects hold the key."""
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_trial_pods_get_the_references_that_led_somewhere_and_the_address_that_was_found(monkeypatch, noted):
+    for name in REFERENCES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)  # put back to what it was, whatever the step sets
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anna")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    params = {"endpoint": "seaweedfs.kubeflow:9000", "disableSSL": "true", "region": "minio"}
+    taken = cluster.use_store_of(uploaded("features", **({"store_session_info": json.dumps({"Params": params})} if noted else {})))
+    placed = cluster.placement_of({"env": [{"name": name, "valueFrom": source} for name, source in REFERENCES.items()]}, taken)
+
+    template = [{"name": "AWS_ENDPOINT_URL", "value": "http://platform:9000"}, {"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow"}]
+    pod = {entry.pop("name"): entry for entry in merged({"env": template}, placed)["env"]}
+    assert pod == {
+        "AWS_ENDPOINT_URL": {"value": "http://seaweedfs.kubeflow:9000" if noted else "http://platform:9000"},
+        "MLFLOW_TRACKING_URI": {"value": "http://mlflow"},
+        "AWS_ACCESS_KEY_ID": {"valueFrom": REFERENCES["AWS_ACCESS_KEY_ID"]},
+        "AWS_REGION": {"valueFrom": REFERENCES["AWS_REGION"]},
+    }
 
 
 def test_pods_are_for_a_cluster_unless_the_form_says_otherwise(monkeypatch):

@@ -28,6 +28,8 @@ TEMPLATE = Path("/etc/tts/template/trial-pod.yaml")
 """Where the pipeline mounts the platform's template of trial pods, if it keeps one."""
 LONGEST_NAME = 50
 """Characters of a study's name: the names of its Job and pods add to it, and a label has at most 63."""
+ADDRESS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION")
+"""Variables of the object store that are no secrets."""
 STUDY_FILE = "study.name"
 """Below `work`: the study that belongs to it. Another run of the pipeline with the same `work` goes on with it."""
 
@@ -99,8 +101,12 @@ def runs_uri(study: Artefact, work: str) -> str:
     return join(study.uri.rstrip("/").rsplit("/", 1)[0], "runs")
 
 
-def use_store_of(*artefacts: Artefact) -> None:
-    """Takes endpoint and region of the artefacts' store from what the backend notes with them, where the environment names none."""
+def use_store_of(*artefacts: Artefact) -> dict[str, str]:
+    """Takes endpoint and region of the artefacts' store from what the backend notes with them, where the environment names none.
+
+    Returns the variables that it set.
+    """
+    taken: dict[str, str] = {}
     for artefact in artefacts:
         noted = artefact.metadata.get("store_session_info") or "{}"
         try:
@@ -110,7 +116,8 @@ def use_store_of(*artefacts: Artefact) -> None:
             continue
         for variable, value in _store(params).items():
             if value and not os.environ.get(variable):
-                os.environ[variable] = value
+                os.environ[variable] = taken[variable] = value
+    return taken
 
 
 def _store(params: Mapping[str, str]) -> dict[str, str]:
@@ -121,16 +128,19 @@ def _store(params: Mapping[str, str]) -> dict[str, str]:
     return {"AWS_ENDPOINT_URL": "" if named else endpoint, "AWS_REGION": params.get("region", "")}
 
 
-def placement_of(placement: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pipeline set on the tune task, for the trial pods; the object store's address goes with it."""
+def placement_of(placement: Mapping[str, Any], store: Mapping[str, str]) -> dict[str, Any]:
+    """What the pipeline set on the tune task, for the trial pods, with the object store's address.
+
+    References to optional Secrets and ConfigMaps that this step got nothing from would hide what the platform's template says instead.
+
+    Args:
+        placement: The task's, as Kubeflow's TaskConfig says it.
+        store: What `use_store_of` set, which no reference leads to.
+    """
     given = {name: value for name, value in placement.items() if value}
-    env = list(given.get("env", ()))
+    env = [entry for entry in given.pop("env", ()) if "valueFrom" not in entry or (os.environ.get(entry["name"]) and entry["name"] not in store)]
     known = {entry["name"] for entry in env}
-    env += [
-        {"name": name, "value": os.environ[name]}
-        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION")
-        if os.environ.get(name) and name not in known
-    ]
+    env += [{"name": name, "value": os.environ[name]} for name in ADDRESS if os.environ.get(name) and name not in known]
     return {**given, "env": env} if env else given
 
 
@@ -160,12 +170,12 @@ class TrialPods:
 
 
 def trial_pods(config: Config, features: Artefact, placement: Mapping[str, Any], workflow: str) -> TrialPods:
-    """Trial pods that belong to the pipeline's run. Raises UsageError, DataError, ServiceUnavailableError."""
+    """Trial pods that belong to the pipeline's run, placed as `placement_of` says. Raises UsageError, DataError, ServiceUnavailableError."""
     from tts.tuning.kubernetes.launcher import KubernetesLauncher
 
     if not is_remote(features.uri):
         raise UsageError(f"trial pods read the features from an object store, and these are at {features.uri}; set launcher to local")
-    return TrialPods(KubernetesLauncher.of(config, placement=placement_of(placement), owner=workflow), features.uri)
+    return TrialPods(KubernetesLauncher.of(config, placement=placement, owner=workflow), features.uri)
 
 
 def _read(place: str) -> str | None:
