@@ -22,8 +22,7 @@ def train_together(features: Path, run: Path, config: Config, count: int) -> Non
 
     Raises TrainingDivergedError, PreemptedError, TtsError.
     """
-    from tts.training.run_folder import read_state
-
+    before = _written(run)
     logger.info("training on %d devices", count)
     with TemporaryDirectory(prefix="tts-train-") as folder:
         file = Path(folder, "config.json")
@@ -36,13 +35,29 @@ def train_together(features: Path, run: Path, config: Config, count: int) -> Non
             _end(process)
     if code == 0:
         return
-    state = read_state(run)
+    raise _reason(run, count, code, said=_written(run) != before)
+
+
+def _reason(run: Path, count: int, code: int, *, said: bool) -> TtsError:
+    """Why processes ended that did not end well. `said`: the run's state is theirs, and not what an earlier attempt left."""
+    from tts.training.run_folder import read_state
+
+    state = read_state(run) if said else None
     ended = state.state if state else ""
     if ended == "diverged":
-        raise TrainingDivergedError(f"training on {count} devices diverged; the log above names the first value that was not finite")
+        return TrainingDivergedError(f"training on {count} devices diverged; the log above names the first value that was not finite")
     if ended == "preempted":
-        raise PreemptedError(f"training on {count} devices was asked to stop; it goes on from its last checkpoint")
-    raise TtsError(f"training on {count} devices ended with exit code {code}; the reason is in the log above")
+        return PreemptedError(f"training on {count} devices was asked to stop; it goes on from its last checkpoint")
+    return TtsError(f"training on {count} devices ended with exit code {code}; the reason is in the log above")
+
+
+def _written(run: Path) -> tuple[int, int] | None:
+    """Another each time that the run's state is written, for each is a new file."""
+    path = run / "run.json"
+    if not path.exists():
+        return None
+    there = path.stat()
+    return there.st_ino, there.st_mtime_ns
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
