@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from kfp import dsl
 from tests.s3_server import Bucket
 from tts import step
 from tts.config.load import flatten
+from tts.errors import TtsError
 from tts.step import cluster
+from tts.step.ranks import train_together
 from tts.storage import publish
+from tts.training.run_folder import RunState, Totals, write_state
 
 LONG = 100_000
 """Steps of a training that is killed before its end."""
@@ -54,6 +58,15 @@ def test_features_are_made_once_for_a_place_and_from_recordings_in_the_store(buc
     assert "prepare: was done before" in caplog.text
     assert again.metadata == made.metadata
     assert (Path(again.path) / "features.json").read_bytes() == (Path(made.path) / "features.json").read_bytes()
+
+
+def test_recordings_come_as_an_archive_too(bucket: Bucket, corpus, overrides, tmp_path):
+    with tarfile.open(tmp_path / "anna.tar.gz", "w:gz") as archive:
+        archive.add(corpus, arcname="anna")
+    bucket.put("corpora/anna.tar.gz", (tmp_path / "anna.tar.gz").read_bytes())
+    for number, place in enumerate((f"{bucket.uri}/corpora/anna.tar.gz", str(tmp_path / "anna.tar.gz"))):
+        made = prepare(place, tmp_path / str(number) / "features", overrides, "")
+        assert made.metadata["utterances"] == 20
 
 
 def test_what_was_left_half_published_is_made_anew(bucket: Bucket, corpus, overrides, tmp_path, caplog):
@@ -141,3 +154,14 @@ def test_a_training_on_several_devices_is_a_process_for_each(features, study, ov
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "finished"
     assert figures.metadata["steps"] == 4
     assert run.metadata["framework"] == "pytorch"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ended", ["preempted", "diverged"])
+def test_processes_that_fail_do_not_end_as_the_attempt_before_them_did(tiny, tmp_path, ended):
+    run = tmp_path / "run"
+    run.mkdir()
+    write_state(run, RunState(state=ended, step=2, fingerprint="", language="en", totals=Totals()))
+    with pytest.raises(TtsError, match="ended with exit code") as failed:
+        train_together(tmp_path / "missing", run, tiny, 2)
+    assert failed.value.exit_code == 1

@@ -31,10 +31,10 @@ from tts.storage import (
     is_remote,
     join,
     local,
+    opened,
     prepare_folder,
     publish,
     published,
-    unpacked,
     write_bytes,
     write_text,
 )
@@ -91,7 +91,7 @@ def _default(mark: Folder, given: Mapping[str, str | None]) -> str | None:
 
 def _enter(stack: ExitStack, place: str, mark: Folder, progress: Progress) -> Path:
     if mark.kind == "corpus" and is_archive(place):
-        return unpacked(cached_file(place, default_cache(), progress) if is_remote(place) else Path(place), default_cache())
+        return opened(place, progress)
     if not is_remote(place):
         return Path(place)
     if mark.use == "read":

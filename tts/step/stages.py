@@ -17,7 +17,7 @@ from tts.step.artefact import Artefact, Metrics, input_folder, output_folder, sh
 from tts.step.edge import end, running
 from tts.step.keep import kept, kept_as_it_grows
 from tts.step.ranks import train_together
-from tts.storage import is_remote
+from tts.storage import is_remote, opened
 from tts.tracking import NOTE, NoTracker, Tracker, open_tracker
 
 logger = logging.getLogger(__name__)
@@ -26,14 +26,12 @@ LAUNCHERS = ("", "local", "kubernetes")
 
 
 def prepare(corpus: str, features: Artefact, figures: Metrics, *, preset: str, language: str, overrides: str, work: str) -> None:
-    """Recordings into features. `corpus` is a folder, or a URI in an object store."""
+    """Recordings into features. `corpus` is a folder or an archive of one, here or in an object store."""
     with running("prepare", features, work):
-        from tts.storage import local
-
         config = configuration(None, preset, overrides, {"text.language": language})
         folder = output_folder(features, work, "features")
         with kept(folder, work, "features"):
-            stage = chain.prepare(local(corpus), folder, config, progress=Lines())
+            stage = chain.prepare(opened(corpus, Lines()), folder, config, progress=Lines())
         show(end(stage), figures, features, fingerprint=stage.note.removeprefix("fingerprint "))
 
 
@@ -61,7 +59,7 @@ def tune(
     """
     with running("tune", study, work, report):
         source, folder = input_folder(features, "features"), output_folder(study, work, "study")
-        cluster.use_store_of(features)
+        store = cluster.use_store_of(features)
         pods = on_pods(launcher)
         named = {
             "tuning.trials": trials, "tuning.workers": workers, "tuning.gpus_per_trial": devices(gpus), "tracking.uri": tracking_uri,
@@ -69,7 +67,7 @@ def tune(
         }  # fmt: skip
         config = configuration(source, preset, overrides, named)
         name = cluster.study_name(workflow, work) if pods else chain.STUDY_NAME
-        launching = cluster.trial_pods(config, features, placement, workflow) if pods else None
+        launching = cluster.trial_pods(config, features, cluster.placement_of(placement, store), workflow) if pods else None
         with kept(folder, work, "study"):
             tracker, place = tracking(config, work, str(folder), shared=not pods, must_answer=not (folder / NOTE).is_file())
             with tracker:

@@ -3,7 +3,7 @@
 A place is a path of this machine, `s3://BUCKET/KEY` or `minio://BUCKET/KEY`. boto3 is loaded when a store is asked, not before.
 """
 
-from tts.storage.archive import is_archive, unpacked
+from tts.storage.archive import is_archive, opened, unpacked
 from tts.storage.cache import cached, cached_file, default_cache, local
 from tts.storage.fetch import fetch, fetch_file
 from tts.storage.files import (
@@ -43,6 +43,7 @@ __all__ = [
     "is_remote",
     "join",
     "local",
+    "opened",
     "prepare_folder",
     "publish",
     "published",

@@ -9,8 +9,10 @@ from lzma import LZMAError
 from pathlib import Path
 
 from tts.errors import DataError
-from tts.storage.cache import LOCK, holding
+from tts.progress import Progress
+from tts.storage.cache import LOCK, cached_file, default_cache, holding, local
 from tts.storage.files import building
+from tts.storage.place import is_remote
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -18,6 +20,17 @@ ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 def is_archive(place: str | os.PathLike[str]) -> bool:
     """Whether a name is that of an archive."""
     return os.fspath(place).lower().rstrip("/").endswith(ENDINGS)
+
+
+def opened(place: str, progress: Progress | None = None) -> Path:
+    """A folder of this machine with what is at a place, which is a folder or an archive of one: through the cache what is not here as a folder.
+
+    Raises DataError, CannotWriteError, UsageError, ServiceUnavailableError.
+    """
+    if not is_archive(place):
+        return local(place, progress=progress)
+    cache = default_cache()
+    return unpacked(cached_file(place, cache, progress) if is_remote(place) else Path(place), cache)
 
 
 def unpacked(archive: Path, cache: Path) -> Path:
