@@ -11,7 +11,7 @@ from tts.config.load import override
 from tts.errors import DataError, PreemptedError, ServiceUnavailableError, TtsError, UsageError
 from tts.progress import Silent
 from tts.tracking import NoTracker
-from tts.tuning.fleet import KEPT, Fleet, exit_code, launcher_of
+from tts.tuning.fleet import KEPT, Fleet, check_reach, exit_code, launcher_of
 from tts.tuning.launch import Ended, LocalLauncher, Workers
 from tts.tuning.report.fleet import FleetRecord
 from tts.tuning.report.snapshot import happened, snapshot, summary
@@ -145,4 +145,6 @@ def test_a_launcher_elsewhere_is_told_what_its_workers_must_find(features, base,
             launcher=Gone(Workers(0, (EVICTED,))),
         )  # fmt: skip
     assert "tuning.runs_uri is empty: the study's folder must be a volume" in caplog.text
+    assert "the workers' template must mount them" not in caplog.text, "the launcher that was given knows where its workers find the features"
+    check_reach(config, str(features), postgres_url)
     assert "the workers' template must mount them" in caplog.text

@@ -47,8 +47,14 @@ def launcher_of(config: Config, study: Path, *, placement: Mapping[str, Any] | N
     return KubernetesLauncher.of(config, placement=placement, owner=owner)
 
 
-def check_reach(config: Config, features: str, url: str) -> None:
-    """Whether workers on other machines could reach what they need. Raises UsageError; asks nobody."""
+def check_reach(config: Config, features: str | None, url: str) -> None:
+    """Whether workers on other machines could reach what they need. Raises UsageError; asks nobody.
+
+    Args:
+        config: Says who runs them.
+        features: As they see them; None: whoever launches them sees to it.
+        url: The study's database.
+    """
     if config.tuning.launcher == "local":
         return
     file = sqlite_file(url)
@@ -59,7 +65,7 @@ def check_reach(config: Config, features: str, url: str) -> None:
         )
     if not config.tuning.runs_uri:
         logger.warning("tuning.runs_uri is empty: the study's folder must be a volume that all workers have under the same path")
-    if not is_remote(features):
+    if features is not None and not is_remote(features):
         logger.warning("features are in %s: the workers' template must mount them under that path, or name them by a URI, as s3://...", features)
 
 

@@ -118,7 +118,7 @@ def tune(
         tracking_folder: What `tracker` was opened with, if not the study's folder; workers open the same.
         warm_start: What `tts study export` wrote of another study: its trials that fit are imported, once.
         stop: Ends the study early; it goes on when called again.
-        launcher: Runs the workers; by default the one that `tuning.launcher` names.
+        launcher: Runs the workers, and may give them the features from elsewhere; by default the one that `tuning.launcher` names.
 
     Raises:
         UsageError: Knobs, objective, ranges, features or code do not fit, or differ from the existing study's; its hours ended before a trial did;
@@ -130,7 +130,7 @@ def tune(
     """
     stop = StopFlag() if stop is None else stop
     url = storage_url(study, storage)
-    check_reach(config, str(features), url)
+    check_reach(config, str(features) if launcher is None else None, url)
     store = local(str(features))
     plan = plan_of(store, study, config)
     archive = read_archive(warm_start) if warm_start else None
