@@ -45,9 +45,9 @@ def write(
     accelerator: str = Placement.accelerator,
     pvc: str = "",
     pvc_path: str = Placement.pvc_path,
-    cpu: str = HEAVY.cpu,
-    memory: str = HEAVY.memory,
-    memory_limit: str = HEAVY.memory_limit,
+    cpu: str = "",
+    memory: str = "",
+    memory_limit: str = "",
 ) -> None:
     """Write the pipeline's YAML where it is not current.
 
@@ -58,11 +58,13 @@ def write(
         accelerator: Resource that a GPU is on this cluster.
         pvc: Claim (ReadWriteMany) that steps and trials mount, for `work` and the corpus; empty: none, they use the object store.
         pvc_path: Folder where it is mounted.
-        cpu: CPUs that training and feature extraction ask a node for.
-        memory: Memory that they ask for.
-        memory_limit: Memory beyond which the kernel ends them.
+        cpu: CPUs that trials, training and feature extraction ask a node for; empty: trials as their template says, the others 500m.
+        memory: Memory that they ask for; empty: trials as their template says, the others 1Gi.
+        memory_limit: Memory beyond which the kernel ends them; empty: trials as their template says, the others 16Gi.
     """
-    placement = Placement(image=image, accelerator=accelerator, pvc=pvc, pvc_path=pvc_path, heavy=Resources(cpu, memory, memory_limit))
+    heavy = Resources(cpu or HEAVY.cpu, memory or HEAVY.memory, memory_limit or HEAVY.memory_limit)
+    trials = Resources(cpu, memory, memory_limit)
+    placement = Placement(image=image, accelerator=accelerator, pvc=pvc, pvc_path=pvc_path, heavy=heavy, trials=trials)
     if output == COMPILED and (placement, gpus) != (Placement(), 0):
         raise UsageError("the committed file is compiled without options; name another with --output")
     if gpus < 0:

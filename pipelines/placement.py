@@ -20,11 +20,11 @@ TRACKING_MAP = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
 
 @dataclass(frozen=True)
 class Resources:
-    """What a step asks a node for. No limit of CPUs: a step that finds idle ones may use them."""
+    """What a step asks a node for; empty: nothing. No limit of CPUs: a step that finds idle ones may use them."""
 
-    cpu: str
-    memory: str
-    memory_limit: str
+    cpu: str = ""
+    memory: str = ""
+    memory_limit: str = ""
 
 
 LIGHT = Resources("250m", "512Mi", "4Gi")
@@ -46,7 +46,9 @@ class Placement:
     light: Resources = LIGHT
     """Of steps that mostly wait or draw."""
     heavy: Resources = HEAVY
-    """Of trials, the final training and what reads all recordings."""
+    """Of the final training and what reads all recordings."""
+    trials: Resources = Resources()
+    """Of trials' pods; what is empty is as their template says."""
     study_secret: str = "tts-study"  # noqa: S105  # a name, no secret
     store_secret: str = "tts-object-store"  # noqa: S105  # a name, no secret
     tracking_map: str = "tts-tracking"
@@ -54,7 +56,7 @@ class Placement:
     """ConfigMap with the platform's template of trial pods, trial-pod.yaml."""
 
 
-def place(task: dsl.PipelineTask, placement: Placement, *, heavy: bool = False, tracked: bool = False) -> None:
+def place(task: dsl.PipelineTask, placement: Placement, resources: Resources, *, tracked: bool = False) -> None:
     """What every step has: the image, a user that is not root, the object store's keys, the claim, what it asks a node for."""
     task.set_container_image(placement.image)
     kubernetes.set_security_context(task, run_as_non_root=True)
@@ -63,14 +65,17 @@ def place(task: dsl.PipelineTask, placement: Placement, *, heavy: bool = False, 
         kubernetes.use_config_map_as_env(task, placement.tracking_map, TRACKING_MAP, optional=True)
     if placement.pvc:
         kubernetes.mount_pvc(task, placement.pvc, placement.pvc_path)
-    resources = placement.heavy if heavy else placement.light
-    task.set_cpu_request(resources.cpu)
-    task.set_memory_request(resources.memory)
-    task.set_memory_limit(resources.memory_limit)
+    for ask, amount in (
+        (task.set_cpu_request, resources.cpu),
+        (task.set_memory_request, resources.memory),
+        (task.set_memory_limit, resources.memory_limit),
+    ):
+        if amount:
+            ask(amount)
 
 
 def place_on_gpus(task: dsl.PipelineTask, placement: Placement, *, gpus: Any, node_selector: Any, tolerations: Any) -> None:
-    """What training needs besides. The tune task hands it on to the trials' pods, and its own pod takes none of it."""
+    """What training needs besides. The tune task hands it on to the trials' pods, as all that it asks for, and its own pod takes none of it."""
     task.set_accelerator_type(placement.accelerator)
     task.set_accelerator_limit(gpus)
     kubernetes.add_node_selector_json(task, node_selector)

@@ -94,7 +94,9 @@ def training(placement: Placement | None, *, gpus: int = 0) -> Any:
             # need may be gone from there: a cached step would claim what is no more.
             task.set_caching_options(enable_caching=task is prepared)
             if placement:
-                place(task, placement, heavy=task in (prepared, tuned, trained), tracked=task in (tuned, trained, registered))
+                # What the tune task asks for is its trials': whatever it says wins over their template.
+                asked = placement.trials if task is tuned else placement.heavy if task in (prepared, trained) else placement.light
+                place(task, placement, asked, tracked=task in (tuned, trained, registered))
         if placement:
             launch_pods(tuned, placement)
             share_memory(trained)

@@ -122,10 +122,8 @@ class PipelineRun:
 
     def _resources(self, task: str) -> dict[str, Any]:
         said = self.pipeline["deploymentSpec"]["executors"][f"exec-{task}"]["container"]["resources"]
-        resources = {
-            "requests": {"cpu": said["resourceCpuRequest"], "memory": said["resourceMemoryRequest"]},
-            "limits": {"memory": said["resourceMemoryLimit"]},
-        }
+        fields = {"requests": {"cpu": "resourceCpuRequest", "memory": "resourceMemoryRequest"}, "limits": {"memory": "resourceMemoryLimit"}}
+        resources = {kind: {name: said[field] for name, field in names.items() if field in said} for kind, names in fields.items()}
         if "accelerator" in said:
             resources["limits"][said["accelerator"]["resourceType"]] = self.form["gpus"]
         return resources

@@ -40,7 +40,7 @@ def run(cluster: Cluster, stack: Stack, images: Images, corpus: Path) -> Iterato
         "overrides": json.dumps(overrides), "work": f"minio://{stack.store.bucket}/work",
         "node_selector": {"kubernetes.io/os": "linux"}, "tolerations": [{"key": "team", "operator": "Exists"}],
     }  # fmt: skip
-    pipeline = compiled(Placement(image=images.tts, light=SMALL, heavy=SMALL))
+    pipeline = compiled(Placement(image=images.tts, light=SMALL, heavy=SMALL, trials=SMALL))
     try:
         yield PipelineRun(cluster, stack.namespace, stack.store, pipeline, **form)
     finally:

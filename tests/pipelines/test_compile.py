@@ -83,7 +83,7 @@ def test_every_step_runs_without_root(documents):
 def test_a_step_has_the_image_resources_and_keys_by_reference(documents, stage):
     step = container(documents, stage)
     assert step["image"] == IMAGE
-    assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(step["resources"])
+    assert ({"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(step["resources"])) == (stage != "tune")
     assert "env" not in step, "no value stands in the open"
     secrets = env_of(platform(documents, stage)["secretAsEnv"], "secret")
     assert secrets["AWS_ACCESS_KEY_ID"] == secrets["AWS_SECRET_ACCESS_KEY"] == ("tts-object-store", True)
@@ -122,6 +122,16 @@ def test_the_tune_steps_placement_goes_to_the_trials_pods(documents):
     assert inputs["workflow"]["runtimeValue"]["constant"] == "{{$.pipeline_job_resource_name}}"
     assert inputs["image"]["runtimeValue"]["constant"] == IMAGE, "trials run in the very image of the steps"
     assert platform(documents, "tune")["configMapAsVolume"][0]["mountPath"] == str(TEMPLATE.parent)
+
+
+def test_trials_ask_for_what_their_template_says_unless_the_platform_compiles_it_in(documents, tmp_path):
+    assert set(container(documents, "tune")["resources"]) == {"accelerator"}
+    done = _compile("--memory", "6Gi", "--cpu", "2", "--output", str(tmp_path / "voices.yaml"))
+    assert done.returncode == 0, done.stderr
+    other = list(yaml.safe_load_all((tmp_path / "voices.yaml").read_text()))
+    asked = {name: value for name, value in container(other, "tune")["resources"].items() if name.startswith("resource")}
+    assert asked == {"resourceCpuRequest": "2", "resourceMemoryRequest": "6Gi"}, "their limit stays the template's"
+    assert container(other, "train")["resources"]["resourceMemoryLimit"] == "16Gi"
 
 
 def test_several_processes_of_a_training_share_memory(documents):
