@@ -1,20 +1,15 @@
 """What befalls trial pods, their launcher and the API between them, on a real cluster."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import yaml
 from kubernetes import client
 
-from tests.cluster.cluster import eventually, pod
+from tests.cluster.cluster import eventually
 from tests.cluster.launching import FOREVER, kubeconfig_of, polled, room
 from tests.tracking.relay import Relay
-from tts.config.load import to_json
-from tts.errors import PreemptedError, ServiceUnavailableError, UsageError
+from tts.errors import ServiceUnavailableError, UsageError
 from tts.tuning.kubernetes.books import PodBook
 from tts.tuning.kubernetes.watch import Watch
 from tts.tuning.launch import Workers
@@ -268,43 +263,22 @@ def test_the_api_server_is_away_for_a_while(room, api_server):
     assert {found.metadata.uid for found in room.running(launcher, 2)} == first
 
 
-STEP = """
-import sys, time
-from pathlib import Path
-from tts.config.load import from_mapping
-import json
-from tts.tuning.kubernetes.launcher import KubernetesLauncher
-from tts.tuning.kubernetes.termination import on_termination, own_pod
-from tts.tuning.launch import Task
+@pytest.mark.parametrize(
+    ("shell", "knobs", "worn"),
+    [
+        ("exit 1", {"pod_retries": 5}, lambda status: (status.failed or 0) > 1 and not status.active and not status.terminating),
+        (f'test "$JOB_COMPLETION_INDEX" = 1 || exit 1; {FOREVER}', {"pod_retries": 0}, lambda status: status.failed_indexes == "0"),
+    ],
+)
+def test_a_job_whose_workers_are_lost_or_wait_after_failures_is_made_anew(room, shell, knobs, worn):
+    task = room.task()
+    first = room.launcher(shell, **knobs)
+    first.start(task, 2)
+    eventually(lambda: worn(room.jobs()[0].status), "its workers have failed", 90)
+    first.leave()
 
-launcher = KubernetesLauncher.of(from_mapping(json.loads(Path(sys.argv[1]).read_text()), "step"))
-with on_termination(launcher, own_pod()):
-    launcher.start(Task("s3://bucket/features", "", sys.argv[2]), 1)
-    print("started", flush=True)
-    while True:
-        launcher.poll()
-        time.sleep(1000)
-"""
+    second = room.launcher(shell, **knobs)
+    second.start(task, 2)
 
-
-@pytest.mark.parametrize("evicted", [False, True])
-def test_a_step_that_ends_on_sigterm_takes_its_job_along_only_if_the_run_was_terminated(room, tmp_path, evicted):
-    room.cluster.apply(pod("step", room.image, ["sh", "-c", "trap '' TERM; sleep 60"]), namespace=room.namespace)
-    eventually(lambda: room.cluster.phase("step", room.namespace) == "Running", "the step's pod runs")
-    (tmp_path / "config.json").write_text(to_json(room.config(FOREVER)))
-    environment = os.environ | {"KFP_POD_NAME": "step"}
-    step = subprocess.Popen([sys.executable, "-c", STEP, tmp_path / "config.json", "voices"], env=environment, stdout=subprocess.PIPE, text=True)
-    assert step.stdout.readline() == "started\n"
-    if evicted:
-        room.cluster.core.delete_namespaced_pod("step", room.namespace, grace_period_seconds=30)
-
-    begun = time.monotonic()
-    step.send_signal(signal.SIGTERM)
-
-    assert step.wait(10) == PreemptedError.exit_code
-    assert step.stdout.read() == ""
-    took = time.monotonic() - begun
-    left = room.jobs()
-    assert len(left) == (1 if evicted else 0), took
-    for job in left:
-        room.cluster.batch.delete_namespaced_job(job.metadata.name, room.namespace, propagation_policy="Background")
+    assert [job.metadata.uid for job in room.jobs()] == [second.job[2]]
+    assert second.job[2] != first.job[2]

@@ -81,6 +81,11 @@ class KubernetesLauncher:
         return None if self._job is None else (self._cluster, self._name, self._job.state.uid)
 
     @property
+    def owner(self) -> str:
+        """Name of the run's Workflow, with which the Job goes; empty: none."""
+        return self._owner
+
+    @property
     def pods(self) -> int:
         """Pods that are known to live."""
         return len(self._pods.living())

@@ -7,14 +7,16 @@ itself. So the question is asked and acted on at once, in a thread: the main thr
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from tts.errors import PreemptedError
-from tts.tuning.kubernetes.access import OutOfReachError, RefusedError
+from tts.tuning.kubernetes.access import Cluster, OutOfReachError, RefusedError
 from tts.tuning.kubernetes.launcher import KubernetesLauncher
 
+NOT_FOUND = 404
 TIMEOUT = 0.3, 0.4
 """Seconds for a connection and for an answer."""
 
@@ -28,8 +30,13 @@ def own_pod() -> str:
 def on_termination(launcher: KubernetesLauncher, pod: str) -> Iterator[None]:
     """While the block runs, SIGTERM ends this process within a second, with exit code 75, and the Job with it if the run was terminated.
 
-    That is so if nobody is deleting the launcher's `pod`: Kubeflow kills the processes in it. A pod that is being deleted was evicted, say: its Job
-    goes on, for the pod that takes its place. What cannot be found out leaves the Job to the launcher's lease. Main thread only.
+    A launcher that has an owner asks the Workflow: it is gone or being deleted, was told to shut down, or has no time left, as Kubeflow terminates
+    runs. Its own pod proves nothing: a node that shuts down or is short of memory ends one without deleting it, and the run goes on in another.
+
+    Without an owner there is nobody else to ask: the run was terminated if nobody is deleting the launcher's `pod`, for Kubeflow kills the processes
+    in it, while most of what evicts a pod deletes it. Where a node ended it all the same, the launcher that takes its place makes the Job anew.
+
+    What cannot be found out leaves the Job to the launcher's lease. Main thread only.
 
     Args:
         launcher: Whose Job it is; one that was not started has none.
@@ -67,6 +74,22 @@ def _end_job_of_terminated_run(launcher: KubernetesLauncher, pod: str) -> None:
     if launcher.job is None:
         return
     cluster, name, uid = launcher.job
-    if not cluster.read("GET", "pods", pod, timeout=TIMEOUT)["metadata"].get("deletionTimestamp"):
+    if _is_terminated(cluster, launcher.owner) if launcher.owner else not _is_deleted(cluster.read("GET", "pods", pod, timeout=TIMEOUT)):
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         cluster.read("DELETE", "jobs", name, body=options, timeout=TIMEOUT)
+
+
+def _is_terminated(cluster: Cluster, workflow: str) -> bool:
+    """Whether the run of the Workflow is at its end, or on its way there. Raises OutOfReachError, RefusedError."""
+    try:
+        found = cluster.read("GET", "workflows", workflow, timeout=TIMEOUT)
+    except RefusedError as error:
+        if error.status == NOT_FOUND:
+            return True
+        raise
+    spec = found.get("spec", {})
+    return _is_deleted(found) or spec.get("activeDeadlineSeconds") == 0 or bool(spec.get("shutdown"))
+
+
+def _is_deleted(thing: Mapping[str, Any]) -> bool:
+    return bool(thing["metadata"].get("deletionTimestamp"))
