@@ -45,8 +45,10 @@ def test_indexes_are_read_as_kubernetes_writes_them(numbers):
         (terminated(137), "was killed by SIGKILL (exit code 137)"),
         (
             terminated(137, "OOMKilled"),
-            "was killed for its memory (OOMKilled, limit 64Mi); give it more in the pods' template or, in the pipeline, "
-            "`python -m pipelines.compile --memory_limit`",
+            (
+                "was killed for its memory (OOMKilled, limit 64Mi); give it more in the pods' template or, in the pipeline, "
+                "`python -m pipelines.compile --memory_limit`"
+            ),
         ),
         (terminated(128, "StartError", message="exec: no such file"), "could not be started (StartError): exec: no such file"),
         ({"reason": "Evicted", "message": "low on\nmemory"}, "was ended by the cluster (Evicted): low on memory"),

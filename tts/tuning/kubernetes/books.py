@@ -48,6 +48,13 @@ class JobState:
     reason: str
     message: str
     deleted: bool = False
+    failures: int = 0
+    """Pods that failed, whatever became of their indexes."""
+
+    @property
+    def worn(self) -> bool:
+        """Whether workers are lost for good, or all of them wait out their failures, for minutes perhaps, with few retries left."""
+        return bool(self.failed) or (self.pods == 0 and not self.suspended and self.failures > 1)
 
     @property
     def left(self) -> int:
@@ -152,5 +159,5 @@ def job_state(job: Mapping[str, Any]) -> JobState:
         uid=job["metadata"]["uid"], suspended=bool(spec.get("suspend")), parallelism=spec["parallelism"], completions=spec["completions"],
         succeeded=counted(status.get("completedIndexes", "")), failed=tuple(indexes(status.get("failedIndexes", ""))),
         pods=status.get("active", 0) + status.get("terminating", 0), finished=end.get("type", ""), reason=end.get("reason", ""),
-        message=end.get("message", ""), deleted=False,
+        message=end.get("message", ""), deleted=False, failures=status.get("failed", 0),
     )  # fmt: skip

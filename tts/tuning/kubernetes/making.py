@@ -7,7 +7,7 @@ from typing import Any
 
 from tts.errors import ServiceUnavailableError, UsageError
 from tts.tuning.kubernetes.access import Cluster, RefusedError
-from tts.tuning.kubernetes.books import job_state
+from tts.tuning.kubernetes.books import JobState, job_state
 from tts.tuning.kubernetes.names import APPLICATION, SHAPE, STUDY
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Maker:
         }  # fmt: skip
 
     def make(self, body: Mapping[str, Any], *, source: str) -> dict[str, Any]:
-        """The Job `body`: made, or found running with the same shape and taken over, in its new size; one that ended or has another is made anew.
+        """The Job `body`: made, or found running with the same shape and taken over, in its new size; one that is no good any more is made anew.
 
         Raises:
             UsageError: The name is another's; the cluster does not take what the template `source` says, or refuses us.
@@ -62,8 +62,8 @@ class Maker:
                 continue
             self._check_ours(job, body)
             old = job_state(job)
-            if old.finished or job["metadata"].get("deletionTimestamp") or job["metadata"]["annotations"].get(SHAPE) != shape:
-                logger.info("Job %s %s: it is made anew", name, "has ended" if old.finished else "is of another shape, or being deleted")
+            if why := _unfit(job, old, shape):
+                logger.info("Job %s %s: it is made anew", name, why)
                 grace = body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
                 self.delete(name, old.uid, policy="Foreground", grace=grace, pods=old.parallelism)
                 continue
@@ -120,3 +120,12 @@ class Maker:
         except RefusedError as error:
             logger.warning("Job %s keeps its %d pods: %s", job["metadata"]["name"], job["spec"]["parallelism"], error)
             return job
+
+
+def _unfit(job: Mapping[str, Any], state: JobState, shape: str) -> str:
+    """Why a Job of ours is not worth taking over, in words that follow its name; empty if it is."""
+    if state.finished:
+        return "has ended"
+    if job["metadata"].get("deletionTimestamp") or job["metadata"]["annotations"].get(SHAPE) != shape:
+        return "is of another shape, or being deleted"
+    return "has lost workers, or waits after failures of them all" if state.worn else ""
