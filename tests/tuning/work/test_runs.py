@@ -184,7 +184,7 @@ def test_a_published_run_that_is_damaged_lets_the_trial_begin_again(in_bucket, f
 
 def test_two_workers_of_one_machine_know_each_other_by_their_locks(in_bucket, features, tmp_path, until):
     """Without waiting for a sign of life."""
-    study = in_bucket(**{**LONG, "stale_seconds": 3600.0})
+    study = in_bucket(**{**LONG, "steps": 800, "stale_seconds": 3600.0})  # still under way when it is looked at, however busy the machine
     first = worker(study, features, tmp_path / "here")
     until(lambda: under_way(study, 2))
     kill(first)
