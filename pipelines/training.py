@@ -1,5 +1,6 @@
 """The pipeline: prepare, tune, train, diagnose, evaluate, register."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
@@ -81,26 +82,26 @@ def training(placement: Placement | None, *, gpus: int = 0) -> Any:
             run=run, evaluation=evaluated.outputs["evaluation"], preset=preset, overrides=overrides, tracking_uri=tracking_uri, work=work
         )
 
-        for task, name in (
-            (prepared, "Prepare features"),
-            (tuned, "Tune"),
-            (trained, "Train"),
-            (diagnosed, "Diagnose"),
-            (evaluated, "Evaluate"),
-            (registered, "Register"),
-        ):
+        tasks = {
+            "Prepare features": prepared, "Tune": tuned, "Train": trained, "Diagnose": diagnosed, "Evaluate": evaluated, "Register": registered,
+        }  # fmt: skip
+        for name, task in tasks.items():
             task.set_display_name(name)
             # Features follow from their inputs. The others have effects outside the pipeline (a study, tracking, the registry), or what they
             # need may be gone from there: a cached step would claim what is no more.
             task.set_caching_options(enable_caching=task is prepared)
-            if placement:
-                # What the tune task asks for is its trials': whatever it says wins over their template.
-                asked = placement.trials if task is tuned else placement.heavy if task in (prepared, trained) else placement.light
-                place(task, placement, asked, tracked=task in (tuned, trained, registered))
         if placement:
-            launch_pods(tuned, placement)
-            share_memory(trained)
-            for task in (tuned, trained):
-                place_on_gpus(task, placement, gpus=gpus, node_selector=node_selector, tolerations=tolerations)
+            _place(tasks, placement, gpus=gpus, node_selector=node_selector, tolerations=tolerations)
 
     return training
+
+
+def _place(tasks: Mapping[str, dsl.PipelineTask], placement: Placement, **nodes: Any) -> None:
+    """Puts each task where it belongs. What the tune task asks for is its trials': whatever it says wins over their template."""
+    asked = {"Prepare features": placement.heavy, "Tune": placement.trials, "Train": placement.heavy}
+    for name, task in tasks.items():
+        place(task, placement, asked.get(name, placement.light), tracked=name in ("Tune", "Train", "Register"))
+    launch_pods(tasks["Tune"], placement)
+    share_memory(tasks["Train"])
+    for name in ("Tune", "Train"):
+        place_on_gpus(tasks[name], placement, **nodes)

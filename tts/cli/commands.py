@@ -1,14 +1,14 @@
 """The commands. Each calls one function of a room and prints what was made, and where. Rooms are imported when they are called."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from tts.chain import STUDY_NAME, describe
-from tts.cli import katib, tracking
+from tts.cli import doctor, katib, tracking
 from tts.cli import study as study_commands
+from tts.cli.arguments import Corpus, Features, Launcher, NewFeatures, NewRun, Out, Run, Storage, Store, Study, StudyName, WarmStart
 from tts.cli.parse import Command, Folder
 from tts.config import Config
 from tts.config.load import override
@@ -17,29 +17,11 @@ from tts.errors import UsageError
 from tts.progress import for_terminal
 
 if TYPE_CHECKING:
-    from tts.doctor import Check
     from tts.training.preemption import StopFlag
     from tts.training.ranks import Ranks
 
 ALL = tuple(Config.model_fields)
 FITTING = ("data", "model", "losses", "guided_attention", "optimiser", "training")
-
-Corpus = Annotated[
-    Path,
-    Folder("read", "corpus"),
-    tyro.conf.arg(metavar="CORPUS", help="Recordings in LJSpeech layout: metadata.csv (id|text) and wavs/, or a tar archive of them."),
-]
-Features = Annotated[Path, Folder(), tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it.")]
-NewFeatures = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="FEATURES", help="Feature store to make.")]
-Store = Annotated[str, tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it: a folder, or s3://BUCKET/KEY.")]
-Study = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="STUDY", help="Folder of the study: database, trials, best.yaml, study.html.")]
-Run = Annotated[Path, Folder(), tyro.conf.arg(metavar="RUN", help="Folder of a training run: checkpoints, metrics.jsonl, config.json.")]
-NewRun = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="RUN", help="Folder of a training run: checkpoints, metrics.jsonl, config.json.")]
-Storage = Annotated[
-    str | None, tyro.conf.arg(metavar="URL", help="Database of the study, or in TTS_STORAGE.", help_behavior_hint="(tune: default study.db in STUDY)")
-]
-StudyName = Annotated[str, tyro.conf.arg(metavar="NAME", help="Name of the study in the database.")]
-Out = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="OUT", help="Folder of the results.")]
 
 
 def demo_corpus(
@@ -78,15 +60,8 @@ def tune(
     study: StudyName = STUDY_NAME,
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.workers.", help_behavior_hint="")] = None,
     trials: Annotated[int | None, tyro.conf.arg(metavar="INT", help="Short for --tuning.trials.", help_behavior_hint="")] = None,
-    launcher: Annotated[
-        Literal["local", "kubernetes"] | None,
-        tyro.conf.arg(metavar="{local,kubernetes}", help="Short for --tuning.launcher.", help_behavior_hint=""),
-    ] = None,
-    warm_start: Annotated[
-        Path | None,
-        Folder("read", "file"),
-        tyro.conf.arg(metavar="FILE", help="Study to start from, as `tts study export` wrote it.", help_behavior_hint=""),
-    ] = None,
+    launcher: Launcher = None,
+    warm_start: WarmStart = None,
 ) -> None:
     """Search for the best hyperparameters with several workers, until the study's budget is spent.
 
@@ -278,34 +253,6 @@ def run(corpus: Corpus, out: Out, *, config: Config) -> None:
     print(f"report: {made.report}")
 
 
-def doctor(
-    *,
-    config: Config,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON.", help_behavior_hint="")] = False,
-) -> None:
-    """Try what training needs on this machine."""
-    from tts.doctor import examine, failure
-
-    checks = examine(config.tracking)
-    _print_checks(checks, as_json=json)
-    error = failure(checks)
-    if error:
-        raise error
-
-
-def _print_checks(checks: "list[Check]", *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([check.as_dict() for check in checks], indent=1))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("check", "works", "detail", box=None, pad_edge=False)
-    for check in checks:
-        table.add_row(check.name, "yes" if check.works else "NO" if check.needed else "no", check.detail)
-    Console(soft_wrap=True).print(table)
-
-
 COMMANDS = {
     command.name: command
     for command in (
@@ -322,6 +269,6 @@ COMMANDS = {
         Command(synthesize, "synthesize", taken=("training", "synthesis"), shown=("synthesis",), folder="run"),
         Command(run, "run", taken=ALL, shown=ALL, folder=""),
         Command(tracking.flush, "tracking flush", taken=("tracking",), shown=("tracking",), folder=""),
-        Command(doctor, "doctor", taken=("tracking",), shown=("tracking",), folder=""),
+        Command(doctor.doctor, "doctor", taken=("tracking",), shown=("tracking",), folder=""),
     )
 }

@@ -1,8 +1,6 @@
 """What outlives a step whose `work` is a URI: its folder is fetched before, and published after, or while it grows."""
 
 import logging
-import os
-import shutil
 import threading
 import uuid
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tts.errors import DataError, TtsError
 from tts.progress import Lines
-from tts.storage import exists, fetch, is_remote, join, publish, read_bytes, reporting, write_bytes
+from tts.storage import exists, fetch, is_remote, join, publish, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from tts.tuning.work.publisher import Publisher
@@ -63,10 +61,9 @@ def kept_as_it_grows(run: Path, work: str, name: str) -> Iterator[None]:
 
     # Beside the run, because links do not reach into another file system.
     with TemporaryDirectory(prefix=".states-", dir=run.parent) as scratch:
-        copy = Path(scratch, "run")
         # A prefix of this attempt's own: the state that the pointer names stays whole whatever happens to this one.
-        publisher = Publisher(copy, join(work, name, uuid.uuid4().hex[:12]), Path(scratch, "states"), tell)
-        with _watching(run, copy, publisher):
+        publisher = Publisher(run, join(work, name, uuid.uuid4().hex[:12]), Path(scratch), tell)
+        with _watching(run, publisher):
             yield
 
 
@@ -89,10 +86,10 @@ def _fetch(place: str, folder: Path) -> None:
 
 
 @contextmanager
-def _watching(run: Path, copy: Path, publisher: "Publisher") -> Iterator[None]:
+def _watching(run: Path, publisher: "Publisher") -> Iterator[None]:
     """Offers each state with a new checkpoint from a thread, and the last one at the end, however it ends."""
     done = threading.Event()
-    watch = threading.Thread(target=_watch, args=(run, copy, publisher, done), name="states", daemon=True)
+    watch = threading.Thread(target=_watch, args=(run, publisher, done), name="states", daemon=True)
     watch.start()
     try:
         yield
@@ -100,27 +97,24 @@ def _watching(run: Path, copy: Path, publisher: "Publisher") -> Iterator[None]:
         done.set()
         watch.join()
         if run.is_dir():
-            _offer(run, copy, publisher)
+            _offer(publisher)
             problem = publisher.finish(lambda: None, lambda waited: LAST_SECONDS - waited)
             if problem:
                 logger.warning("the last state of the run was not published: %s", problem)
         publisher.close()
 
 
-def _watch(run: Path, copy: Path, publisher: "Publisher", done: threading.Event) -> None:
+def _watch(run: Path, publisher: "Publisher", done: threading.Event) -> None:
     index, seen = run / "checkpoints" / "index.json", b""
     while not done.wait(LOOK_SECONDS):
         written = index.read_bytes() if index.is_file() else b""
-        if written != seen and _offer(run, copy, publisher):
+        if written != seen and _offer(publisher):
             seen = written
 
 
-def _offer(run: Path, copy: Path, publisher: "Publisher") -> bool:
+def _offer(publisher: "Publisher") -> bool:
     """Whether the run as it is now is on its way. It may be written to meanwhile: what a kill at this moment would leave can be gone on from."""
     try:
-        shutil.rmtree(copy, ignore_errors=True)
-        with reporting(copy):
-            _copy(run, copy)
         publisher.offer()
     except FileNotFoundError:
         return False  # a checkpoint gave way to a newer one meanwhile
@@ -128,14 +122,3 @@ def _offer(run: Path, copy: Path, publisher: "Publisher") -> bool:
         logger.warning("a state of the run cannot be published: %s", error)
         return False
     return True
-
-
-def _copy(run: Path, copy: Path) -> None:
-    """Files in folders of a run are written once, under their final names: a link keeps them. Those at its top grow."""
-    for folder, below, files in os.walk(run):
-        below[:] = [name for name in below if not name.startswith(".")]
-        target = copy / Path(folder).relative_to(run)
-        target.mkdir(parents=True)
-        for name in files:
-            if not name.startswith("."):
-                (shutil.copyfile if Path(folder) == run else os.link)(Path(folder, name), target / name)

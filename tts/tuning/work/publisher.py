@@ -49,10 +49,14 @@ class Publisher:
         self._thread.start()
 
     def offer(self) -> None:
-        """Keeps the run as it is now, to be published. Nobody may write to it meanwhile. Raises CannotWriteError."""
+        """Keeps the run as it is now, to be published. Raises CannotWriteError, and FileNotFoundError where a file of it went meanwhile."""
         state = self._kept / str(self._offered + 1)
-        with reporting(state):
-            _keep(self._run, state)
+        try:
+            with reporting(state):
+                _keep(self._run, state)
+        except (OSError, TtsError):
+            shutil.rmtree(state, ignore_errors=True)
+            raise
         with self._changed:
             self._offered += 1
             replaced, self._waiting = self._waiting, (self._offered, state)
