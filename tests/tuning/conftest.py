@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -24,6 +25,9 @@ def base(tiny: Config) -> Config:
         "tuning.trials": 3, "tuning.steps": 6, "tuning.validation_interval": 2, "tuning.pruner_min_reports": 2, "tuning.pruner_reduction_factor": 2,
     }  # fmt: skip
     return override(tiny, small)
+
+
+TEMPORARY = tempfile.gettempdir()
 
 
 @pytest.fixture
@@ -53,10 +57,17 @@ def until() -> Callable[..., object]:
 
 
 @pytest.fixture
-def this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def machines():
+    """A folder for machines' temporary files: a short path, because sockets are among them."""
+    with TemporaryDirectory(prefix="tts-", dir=TEMPORARY) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def this_machine(machines: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Workers of this process keep what they need for a while below this folder."""
     multiprocessing.util.get_temp_dir()  # the server that trials are forked from outlives the test
-    folder = tmp_path / "here"
+    folder = machines / "here"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder

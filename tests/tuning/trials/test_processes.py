@@ -1,6 +1,9 @@
 """The next trial's process is there before the last one is gone."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from multiprocessing import forkserver
 
 import psutil
@@ -176,3 +179,12 @@ def test_a_server_that_was_killed_is_replaced(work, processes, until):
         run_trial(work("third"), judge, StopFlag(), processes=processes)
     until(lambda: all(is_gone(server) for server in killed))
     train(work("third"), processes)
+
+
+def test_a_folder_for_temporary_files_that_is_too_long_for_sockets_is_named(tmp_path):
+    long = tmp_path / ("x" * 76)
+    long.mkdir()
+    program = "from tts.tuning.trials.processes import load_trial_server; load_trial_server()"
+    ended = subprocess.run([sys.executable, "-c", program], env={**os.environ, "TMPDIR": str(long)}, capture_output=True, text=True, check=False)
+
+    assert f"UsageError: the folder for temporary files, {long}, has {len(str(long))} bytes, too many for the sockets in it" in ended.stderr

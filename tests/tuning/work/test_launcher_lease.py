@@ -152,7 +152,7 @@ def test_a_worker_that_was_launched_by_nobody_ends_at_once(study, features):
 
 @pytest.mark.slow
 def test_workers_of_a_launcher_that_is_killed_hand_their_trials_back_and_another_goes_on(
-    features, base, tmp_path, until, postgres, bucket, this_machine
+    features, base, tmp_path, until, postgres, bucket, this_machine, machines
 ):
     url, folder = postgres.database(), tmp_path / "study"
     folder.mkdir()
@@ -161,7 +161,7 @@ def test_workers_of_a_launcher_that_is_killed_hand_their_trials_back_and_another
     config = override(base, {f"tuning.{name}": value for name, value in {**knobs, "runs_uri": f"{bucket.uri}/runs"}.items()})
     (tmp_path / "config.json").write_text(to_json(config))
     line = [sys.executable, "-c", PROGRAM, str(features), str(folder), str(tmp_path / "config.json"), url]
-    launcher = subprocess.Popen(line, env={**os.environ, "TTS_STORAGE": url, "TMPDIR": str(tmp_path)})
+    launcher = subprocess.Popen(line, env={**os.environ, "TTS_STORAGE": url, "TMPDIR": str(machines)})
     until((folder / "tracking.json").exists)
     study = open_study(url, "voices")
     until(lambda: any(trial.user_attrs.get("run") for trial in study.trials.trials))

@@ -48,19 +48,19 @@ def hide(study):
 
 
 @pytest.mark.slow
-def test_a_trial_whose_machine_is_gone_goes_on_elsewhere_and_equals_one_that_never_stopped(in_bucket, features, bucket, tmp_path, until):
+def test_a_trial_whose_machine_is_gone_goes_on_elsewhere_and_equals_one_that_never_stopped(in_bucket, features, bucket, tmp_path, until, machines):
     publish(features, f"{bucket.uri}/features")
     whole, study = in_bucket("whole", **LONG), in_bucket(**LONG)
     hide(study)
     work(features, storage=whole.url, name="voices", stop=StopFlag())
 
-    lost = worker(study, f"{bucket.uri}/features", tmp_path / "a", "--node_cache", str(tmp_path / "cache"))
+    lost = worker(study, f"{bucket.uri}/features", machines / "a", "--node_cache", str(tmp_path / "cache"))
     until(lambda: under_way(study, 4))
     kill(lost)
     before = trial_of(study)
-    shutil.rmtree(tmp_path / "a")
-    second = worker(study, f"{bucket.uri}/features", tmp_path / "b", "--node_cache", str(tmp_path / "cache"))
-    assert second.wait() == 0, (tmp_path / "b" / "log").read_text()
+    shutil.rmtree(machines / "a")
+    second = worker(study, f"{bucket.uri}/features", machines / "b", "--node_cache", str(tmp_path / "cache"))
+    assert second.wait() == 0, (machines / "b" / "log").read_text()
 
     trial, expected = trial_of(study), trial_of(whole)
     assert trial.user_attrs["interruptions"] == ["its worker gave no sign of life for 10 s"]
@@ -70,21 +70,21 @@ def test_a_trial_whose_machine_is_gone_goes_on_elsewhere_and_equals_one_that_nev
     assert same(published(study), published(whole))
     assert published(study)["state"] == ("finished", 160)
     # It went on, from what the first one had published; and what it replaced is gone.
-    log = (tmp_path / "b" / "log").read_text()
+    log = (machines / "b" / "log").read_text()
     assert "begins again" not in log
     assert before.user_attrs["run"] != trial.user_attrs["run"]
     assert entries(before.user_attrs["run"]) == []
     (place,) = trial.user_attrs["run_prefixes"]
     assert trial.user_attrs["run"].startswith(f"{place}/")
     assert {key.removeprefix("study/voices/trials/0/").split("/")[0] for key in bucket.keys("study/")} == {place.rpartition("/")[2]}
-    assert list((tmp_path / "b").glob("tts-*/[!.]*")) == [], "a worker leaves nothing on its machine"
+    assert list((machines / "b").glob("tts-*/[!.]*")) == [], "a worker leaves nothing on its machine"
 
 
 @pytest.mark.slow
-def test_a_worker_asked_to_stop_publishes_its_newest_checkpoint_before_it_hands_back(in_bucket, features, tmp_path, until):
+def test_a_worker_asked_to_stop_publishes_its_newest_checkpoint_before_it_hands_back(in_bucket, features, machines, until):
     study = in_bucket(**LONG)
     hide(study)
-    first = worker(study, features, tmp_path / "a")
+    first = worker(study, features, machines / "a")
     until(lambda: under_way(study, 4))
     first.send_signal(signal.SIGTERM)
 
@@ -108,7 +108,7 @@ def published_lines(study):
 
 
 @pytest.mark.slow
-def test_a_paused_worker_that_wakes_changes_nothing_that_the_study_points_to(in_bucket, features, bucket, s3_endpoint, tmp_path, until):
+def test_a_paused_worker_that_wakes_changes_nothing_that_the_study_points_to(in_bucket, features, bucket, s3_endpoint, machines, until):
     study = in_bucket(**LONG)
     hide(study)
     uploading, going_on = threading.Event(), threading.Event()
@@ -120,7 +120,7 @@ def test_a_paused_worker_that_wakes_changes_nothing_that_the_study_points_to(in_
 
     with wire(s3_endpoint) as seen:
         seen.before = hold
-        paused = worker(study, features, tmp_path / "a", environment={"AWS_ENDPOINT_URL": seen.uri})
+        paused = worker(study, features, machines / "a", environment={"AWS_ENDPOINT_URL": seen.uri})
         until(uploading.is_set)
         first = trial_of(study).user_attrs["worker"]
         os.kill(paused.pid, signal.SIGSTOP)
@@ -133,7 +133,7 @@ def test_a_paused_worker_that_wakes_changes_nothing_that_the_study_points_to(in_
     assert (before.state, trial_of(study)) == (TrialState.COMPLETE, before)
     assert before.user_attrs["worker"] != first
     assert objects(bucket, "study/") == content
-    assert "no longer this attempt's" in (tmp_path / "a" / "log").read_text()
+    assert "no longer this attempt's" in (machines / "a" / "log").read_text()
 
 
 def objects(bucket, prefix):
@@ -182,16 +182,16 @@ def test_a_published_run_that_is_damaged_lets_the_trial_begin_again(in_bucket, f
     assert published(study)["state"] == ("finished", 24)
 
 
-def test_two_workers_of_one_machine_know_each_other_by_their_locks(in_bucket, features, tmp_path, until):
+def test_two_workers_of_one_machine_know_each_other_by_their_locks(in_bucket, features, this_machine, until):
     """Without waiting for a sign of life."""
-    study = in_bucket(**{**LONG, "steps": 800, "stale_seconds": 3600.0})  # still under way when it is looked at, however busy the machine
-    first = worker(study, features, tmp_path / "here")
+    study = in_bucket(**{**LONG, "stale_seconds": 3600.0})
+    first = worker(study, features, this_machine)
     until(lambda: under_way(study, 2))
     kill(first)
 
     assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
     assert trial_of(study).user_attrs["interruptions"] == ["its worker died"]
-    assert list((tmp_path / "here").glob("tts-*/[!.]*")) == [], "what the killed one left is cleared away"
+    assert list(this_machine.glob("tts-*/[!.]*")) == [], "what the killed one left is cleared away"
 
 
 def test_a_study_is_deleted_with_its_runs_in_the_store(in_bucket, features, bucket):

@@ -1,4 +1,4 @@
-"""What the best trial sounds like: a held-out sentence spoken by it, and where its attention was, among the artefacts of its tracked run."""
+"""What the best trial sounds like: a held-out sentence spoken by it, and where its attention was, in the study's folder and its tracked run."""
 
 import logging
 from pathlib import Path
@@ -26,14 +26,11 @@ FOLDER = "best"
 
 
 def show_best(study: Study, number: int, features: Path, tracker: Tracker, parent: str, out: Path) -> None:
-    """Adds picture and sound to the run of trial `number`, where it has one below `parent`; they are made below the folder `out`.
+    """Puts picture and sound of trial `number` below the folder `out`, and among the artefacts of its tracked run if it has one below `parent`.
 
     A trial that cannot be heard is logged and left out.
     """
     trial = study.trials.trials[number]
-    known = trial.user_attrs.get(TRACKING_RUN, {})
-    if not known.get("run") or known.get("parent") != parent:
-        return
     folder = out / FOLDER
     try:
         with run_folder(study, trial) as run_of_trial:
@@ -41,9 +38,11 @@ def show_best(study: Study, number: int, features: Path, tracker: Tracker, paren
     except (DataError, ServiceUnavailableError) as error:
         logger.warning("trial %d is the best, but there is nothing to hear of it: %s", number, error)
         return
-    with tracker.run(f"trial-{number}", parent=parent, run_id=known["run"]) as run:
-        run.artefact(folder, FOLDER)
-        run.tags({"best": "true"})
+    known = trial.user_attrs.get(TRACKING_RUN, {})
+    if known.get("run") and known.get("parent") == parent:
+        with tracker.run(f"trial-{number}", parent=parent, run_id=known["run"]) as run:
+            run.artefact(folder, FOLDER)
+            run.tags({"best": "true"})
 
 
 def speak(run: Path, features: Path, out: Path) -> None:

@@ -9,6 +9,7 @@ instead of the 5 s and more that loading takes (two cores, 2026). CUDA is first 
 import json
 import logging
 import multiprocessing
+import os
 import time
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -18,7 +19,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from tts.errors import PreemptedError, ServiceUnavailableError
+from tts.errors import PreemptedError, ServiceUnavailableError, UsageError
 from tts.storage import reporting
 from tts.tuning.trials.lifeline import Lifeline
 
@@ -50,9 +51,18 @@ class Needs(NamedTuple):
 
 
 def load_trial_server() -> None:
-    """Starts loading torch in the server that trials are forked from, while the caller goes on."""
+    """Starts loading torch in the server that trials are forked from, while the caller goes on. Raises UsageError."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(_LOADED)
-    forkserver.ensure_running()
+    try:
+        forkserver.ensure_running()
+    except OSError as error:
+        if "AF_UNIX path too long" not in str(error):
+            raise
+        folder = gettempdir()
+        raise UsageError(
+            f"the folder for temporary files, {folder}, has {len(os.fsencode(folder))} bytes, too many for the sockets in it; "
+            "set TMPDIR to one of 75 at most"  # a socket's path has 107, and multiprocessing adds 32
+        ) from error
 
 
 class Rank:
