@@ -10,6 +10,7 @@ import psutil
 import pytest
 import soundfile
 import yaml
+from mlflow import MlflowClient
 
 from tts.config.load import flatten, override, read_config, to_json
 from tts.errors import DataError, PreemptedError, TrainingDivergedError, TtsError, UsageError
@@ -336,6 +337,26 @@ def test_the_best_trial_is_heard(features, base, tmp_path):
     assert [line["folder"] for line in lines if line["kind"] == "artefact" and line["run"] in of_best] == ["best"]
     assert soundfile.info(folder / "best" / "speech.wav").samplerate == base.audio.sample_rate
     assert (folder / "best" / "alignment.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+def test_from_another_folder_a_study_goes_on_under_the_run_that_a_server_keeps(features, base, tmp_path, postgres_url, mlflow_server, bucket):
+    at = {
+        "tracking.backend": "mlflow",
+        "tracking.uri": mlflow_server.uri,
+        "tracking.experiment": "two folders",
+        "tuning.runs_uri": f"{bucket.uri}/runs",
+    }
+    for folder, trials in ((tmp_path / "a", 1), (tmp_path / "b", 2)):
+        config = budget(override(base, at), trials)
+        with open_tracker(config.tracking, folder) as tracker:
+            tune(features, folder, config, storage=postgres_url, name="voices", tracker=tracker, progress=Silent(), launcher=InThisProcess())
+
+    client = MlflowClient(mlflow_server.uri)
+    runs = client.search_runs([client.get_experiment_by_name("two folders").experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs if run is not parent} == {parent.info.run_id}
+    assert (len(runs), parent.data.tags["trials.complete"], parent.info.status) == (3, "2", "FINISHED")
 
 
 def test_a_study_whose_hours_are_over_ends_well_and_says_so(features, base, tmp_path):

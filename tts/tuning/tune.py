@@ -1,6 +1,5 @@
 """The whole of tuning: a study, workers, and what comes out of it."""
 
-import hashlib
 import json
 import logging
 import time
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tts.config import Config, TrackingConfig
+from tts.config import Config
 from tts.config.load import to_json
 from tts.data.store import FeatureStore
 from tts.errors import (
@@ -43,7 +42,7 @@ from tts.tuning.search.objective import Objective
 from tts.tuning.study import Plan, Study, create_study
 from tts.tuning.trials.free_running import FREE_RUNNING_METRICS
 from tts.tuning.work.launcher_lease import LauncherLease
-from tts.tuning.work.recording import deliver, known_run, note_run
+from tts.tuning.work.recording import deliver, known_run, note_run, place_of
 from tts.tuning.work.worker import stopped
 
 __all__ = ["TuneSummary", "launcher_of", "plan_of", "tune"]
@@ -148,7 +147,7 @@ def tune(
     task = Task(str(features) if is_remote(str(features)) else str(store.resolve()), url, name)
     with _lease(opened, stop) as check:
         results = _recorded(opened, launcher, task, check, store=store, folder=study, tracker=tracker, progress=progress, stop=stop,
-                            where=_where(config.tracking, tracking_folder or study))  # fmt: skip
+                            where=place_of(config.tracking, tracking_folder or study))  # fmt: skip
     return _summary(results, study, ran=True)
 
 
@@ -249,11 +248,6 @@ def _abandoned(workers: Workers, name: str, done: int) -> TtsError:
     kind = next((kinds[code] for code in codes if code in kinds), killed)
     lines = "; ".join(dict.fromkeys(str(ended) for ended in workers.ended))
     return kind(f"study {name!r} has no worker left after {done} finished trials ({lines}); the same command goes on with it")
-
-
-def _where(config: TrackingConfig, folder: Path) -> dict[str, str]:
-    """Names a tracking store. Its URI may name hosts that are nobody's business: only a hash is written."""
-    return {"folder": str(folder.resolve()), "store": f"{config.backend}-{hashlib.sha256(config.uri.encode()).hexdigest()[:12]}"}
 
 
 def _write(study: Study, folder: Path) -> StudyRecord:

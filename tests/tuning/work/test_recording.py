@@ -12,10 +12,10 @@ from tts.storage import entries
 from tts.tracking import open_tracker
 from tts.training.preemption import StopFlag
 from tts.tuning.study import Plan, create_study
-from tts.tuning.work.recording import deliver, known_run, note_run
+from tts.tuning.work.recording import deliver, known_run, note_run, place_of
 from tts.tuning.work.worker import work
 
-WHERE = {"folder": "/on/another/machine", "store": "mlflow-0123"}
+WHERE = {"folder": "/on/another/machine", "store": "mlflow-0123", "reach": "folder"}
 
 
 @pytest.fixture
@@ -44,6 +44,26 @@ def test_the_first_run_of_a_store_stays_and_another_store_has_its_own(make_study
     assert known_run(study, other) == "elsewhere"
 
 
+def test_a_study_goes_on_under_its_run_from_another_folder_where_a_server_keeps_it(make_study, base, tmp_path, monkeypatch):
+    study = make_study()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    at = override(base, {"tracking.backend": "mlflow", "tracking.uri": "http://tracking:5000"}).tracking
+    beside = override(base, {"tracking.backend": "mlflow"}).tracking
+
+    note_run(study, "first", place_of(at, tmp_path / "a"))
+    assert known_run(study, place_of(at, tmp_path / "b")) == "first"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert known_run(study, place_of(beside, tmp_path / "b")) == "first", "the same server, told otherwise"
+    assert known_run(study, place_of(override(base, {"tracking.backend": "mlflow", "tracking.experiment": "other"}).tracking, tmp_path)) is None
+    note_run(study, "second", place_of(at, tmp_path / "b"))
+    assert study.trials.user_attrs["tracking"] == {"run": "first", **place_of(at, tmp_path / "b")}, "workers look into the newest folder"
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    note_run(study, "file", place_of(beside, tmp_path / "a"))
+    assert known_run(study, place_of(beside, tmp_path / "a")) == "file"
+    assert known_run(study, place_of(beside, tmp_path / "b")) is None, "another folder has another database"
+
+
 @pytest.mark.parametrize("tracking", [{"backend": "jsonl"}, {"backend": "mlflow"}])
 def test_without_a_server_a_worker_elsewhere_says_once_that_nothing_lasts(make, features, tmp_path, caplog, monkeypatch, tracking):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -59,7 +79,7 @@ def test_without_a_server_a_worker_elsewhere_says_once_that_nothing_lasts(make, 
 
 def test_a_worker_that_sees_the_studys_folder_records_there(make, features, tmp_path):
     study = make(backend="jsonl")
-    note_run(study, "parent", {"folder": str(tmp_path / "study"), "store": "lines"})
+    note_run(study, "parent", {"folder": str(tmp_path / "study"), "store": "lines", "reach": "folder"})
     (tmp_path / "study" / "tracking.json").write_text(json.dumps({"run": "parent"}))
 
     work(features, storage=study.url, name="voices", stop=StopFlag())

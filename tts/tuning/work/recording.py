@@ -5,6 +5,7 @@ nothing: in a folder of its own it would vanish with it. What a server has not t
 where `tts tune` delivers it.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from tts.progress import Silent
 from tts.storage import entries, fetch, join, publish, remove
 from tts.tracking import NOTE, NoTracker, Tracker, open_tracker
 from tts.tracking.flush import flush
-from tts.tracking.location import SPOOL
+from tts.tracking.location import SPOOL, redact
 from tts.tuning.database.attributes import TRACKING
 from tts.tuning.database.lock import study_lock
 from tts.tuning.database.retry import persistently
@@ -33,10 +34,17 @@ LEFT = "spool"
 SERVERS = ("http://", "https://", "postgresql", "mysql")
 
 
+def place_of(config: TrackingConfig, folder: Path) -> dict[str, str]:
+    """Names where a study is recorded. The URI may name hosts that are nobody's business: only a hash is written."""
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    digest = hashlib.sha256(f"{redact(uri)}\n{config.experiment}".encode()).hexdigest()[:12]
+    return {"folder": str(folder.resolve()), "store": f"{config.backend}-{digest}", "reach": "server" if _has_server(config) else "folder"}
+
+
 def known_run(study: Study, where: Mapping[str, str]) -> str | None:
     """The parent run that an earlier `tts tune` began in the same store. Raises ServiceUnavailableError."""
     known = _noted(study)
-    run: str | None = known["run"] if known.items() >= where.items() else None
+    run: str | None = known["run"] if _same_store(known, where) else None
     return run
 
 
@@ -46,8 +54,9 @@ def note_run(study: Study, run: str, where: Mapping[str, str]) -> None:
     def operation() -> None:
         with study_lock(study.url, study.name):
             known = study.trials.user_attrs.get(TRACKING, {})
-            if not known.items() >= where.items():
-                study.trials.set_user_attr(TRACKING, {"run": run, **where})
+            noted = {"run": known["run"] if _same_store(known, where) else run, **where}
+            if noted != known:
+                study.trials.set_user_attr(TRACKING, noted)
 
     persistently(operation, url=study.url)
 
@@ -116,6 +125,12 @@ def _undelivered(spool: Path) -> Iterator[bool]:
 def _noted(study: Study) -> dict[str, Any]:
     known: dict[str, Any] = persistently(lambda: study.trials.user_attrs.get(TRACKING, {}), url=study.url)
     return known
+
+
+def _same_store(known: Mapping[str, Any], where: Mapping[str, str]) -> bool:
+    """A server is the same from any folder; files are another store in another one."""
+    names = ("reach", "store") if where["reach"] == "server" else ("reach", "store", "folder")
+    return all(known.get(name) == where[name] for name in names)
 
 
 def _is_here(folder: Path, known: Mapping[str, Any]) -> bool:
