@@ -2,10 +2,10 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
 
 from tests.model.sizes import model_config
-from tts.model.attention import LocationAttention, attention_weights, context, hidden_energies, location_columns
+from tts.model.attention.location import LocationAttention
+from tts.model.attention.mechanism import Operands
 
 
 def numpy_attention(attention, query_H, memory_NE, previous_N, cumulated_N):
@@ -21,9 +21,22 @@ def numpy_attention(attention, query_H, memory_NE, previous_N, cumulated_N):
         energies.append(weight["score.weight"][0] @ np.tanh(hidden_A))
     weights_N = np.exp(energies - np.max(energies))
     weights_N /= weights_N.sum()
-    return weights_N, weights_N @ memory_NE
+    return weights_N
 
 
+def one_step(attention: LocationAttention, at: Operands, query_BH: torch.Tensor, location_B2N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights, and the location channels after the step."""
+    (before_B2L,) = attention.first_state(at)
+    half, symbols = attention.kernel // 2, at.valid_BN.shape[1]
+    before_B2L[:, :, half : half + symbols] = location_B2N
+    after_B2L = torch.zeros_like(before_B2L)
+    weights_BN = torch.empty(at.valid_BN.shape, dtype=before_B2L.dtype)
+    query_BQ = query_BH.to(at.query_QH.dtype) @ at.query_QH.t()
+    attention.step(at, (before_B2L,), (after_B2L,), query_BH, query_BQ, weights_BN)
+    return weights_BN, after_B2L[:, :, half : half + symbols]
+
+
+@torch.no_grad()
 @settings(deadline=None, max_examples=30)
 @given(lengths=st.lists(st.integers(1, 7), min_size=1, max_size=3), kernel=st.sampled_from([1, 3, 9]), seed=st.integers(0, 99))
 def test_equals_the_formula_and_pays_no_heed_to_padding(lengths, kernel, seed):
@@ -37,29 +50,29 @@ def test_equals_the_formula_and_pays_no_heed_to_padding(lengths, kernel, seed):
     for row, length in enumerate(lengths):
         location_B2N[row, :, length:] = 0  # weights of padding are zero at every step
     at = attention.operands(memory_BNE, torch.tensor(lengths))
-    columns = location_columns(functional.pad(location_B2N, (kernel // 2, kernel // 2)), kernel)
-    weights_BN = attention_weights(at, hidden_energies(at, query_BH, columns))
-    context_BE = context(at, weights_BN)
+    weights_BN, after_B2N = one_step(attention, at, query_BH, location_B2N)
+    torch.testing.assert_close(after_B2N, torch.stack((weights_BN, location_B2N[:, 1] + weights_BN), 1))
     for row, length in enumerate(lengths):
         location_2N = location_B2N[row, :, :length].numpy()
-        expected_N, expected_E = numpy_attention(attention, query_BH[row].numpy(), memory_BNE[row, :length].numpy(), *location_2N)
-        np.testing.assert_allclose(weights_BN[row, :length].detach(), expected_N, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(context_BE[row].detach(), expected_E, rtol=0, atol=1e-12)
+        expected_N = numpy_attention(attention, query_BH[row].numpy(), memory_BNE[row, :length].numpy(), *location_2N)
+        np.testing.assert_allclose(weights_BN[row, :length], expected_N, rtol=0, atol=1e-12)
         assert not weights_BN[row, length:].any()
 
 
+@torch.no_grad()
 def test_half_precision_operands_give_float32_weights():
     attention = LocationAttention(model_config())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         at = attention.operands(torch.randn(2, 7, 6), torch.tensor([7, 3]))
-        weights_BN = attention_weights(at, hidden_energies(at, torch.randn(2, 10), torch.zeros(14, 10)))
-    assert at.keys_BNA.dtype == torch.bfloat16
+        weights_BN, _ = one_step(attention, at, torch.randn(2, 10), torch.zeros(2, 2, 7))
+    assert at.query_QH.dtype == torch.bfloat16
     assert weights_BN.dtype == torch.float32
     torch.testing.assert_close(weights_BN.sum(1), torch.ones(2))
 
 
+@torch.no_grad()
 def test_a_row_with_nothing_valid_gives_finite_weights():
     attention = LocationAttention(model_config())
     at = attention.operands(torch.randn(2, 7, 6), torch.tensor([7, 0]))
-    weights_BN = attention_weights(at, hidden_energies(at, torch.randn(2, 10), torch.zeros(14, 10)))
+    weights_BN, _ = one_step(attention, at, torch.randn(2, 10), torch.zeros(2, 2, 7))
     torch.testing.assert_close(weights_BN[1], torch.full((7,), 1 / 7))

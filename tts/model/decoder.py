@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tts.config import ModelConfig
-from tts.model.attention import LocationAttention
+from tts.model.attention.choice import new_attention
 from tts.model.attention_loop import attention_loop
 from tts.model.frames import decoder_inputs, frames_of_steps
 from tts.model.prenet import Prenet
@@ -42,7 +42,7 @@ class Decoder(nn.Module):
         memory, hidden = config.encoder_lstm, config.decoder_lstm
         self.prenet = Prenet(config, mels=mels)
         self.attention_lstm = nn.LSTMCell(config.prenet + memory, config.attention_lstm)
-        self.attention = LocationAttention(config)
+        self.attention = new_attention(config)
         self.decoder_lstm = nn.LSTM(config.attention_lstm + memory, hidden)
         self.decoder_dropout = nn.Dropout(config.decoder_dropout)
         self.mel = nn.Linear(hidden + memory, mels * config.reduction_factor)
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
         at = self.attention.operands(memory_BNE, symbol_lengths_B)
         like = x_SBP.dtype
         input_GP, bias_G = lstm.weight_ih[:, :prenet].to(like), (lstm.bias_ih + lstm.bias_hh).to(like)
-        return attention_loop(x_SBP, input_GP, recurrent_GF.to(like), bias_G, kept_SBH, keep_scale, at)
+        return attention_loop(self.attention, at, x_SBP, input_GP, recurrent_GF.to(like), bias_G, kept_SBH, keep_scale)
 
     def project(self, hidden_SBD: Tensor, context_SBE: Tensor) -> tuple[Tensor, Tensor]:
         """Mel (B, T, M) and gate logits (B, T) of all steps, their frames in order."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from tts.data.batch import length_mask
-from tts.model.attention import attention_weights, context, hidden_energies, location_columns
 from tts.model.decoder import Decoder
 
 
@@ -78,23 +77,26 @@ class _Steps:
     def __init__(self, decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> None:
         self.decoder = decoder
         self.at = decoder.attention.operands(memory_BNE, symbol_lengths_B)
-        batch, symbols, memory = memory_BNE.shape
+        batch, _, memory = memory_BNE.shape
         self.frame_BM = memory_BNE.new_zeros(batch, decoder.mels)
-        self.attention_state = (memory_BNE.new_zeros(batch, decoder.attention_lstm.hidden_size),) * 2
+        self.lstm_state = (memory_BNE.new_zeros(batch, decoder.attention_lstm.hidden_size),) * 2
         self.decoder_state = (memory_BNE.new_zeros(batch, decoder.decoder_lstm.hidden_size),) * 2
         self.context_BE = memory_BNE.new_zeros(batch, memory)
-        self.location_B2N = memory_BNE.new_zeros(batch, 2, symbols)
+        self.attention_state = decoder.attention.first_state(self.at)
+        self.float_type = torch.promote_types(memory_BNE.dtype, torch.float32)
 
     def next(self, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """Mel (B, r, M), gate probabilities (B, r) and attention weights (B, N) of the next step."""
-        decoder, kernel = self.decoder, self.at.location_AC.shape[1] // 2
+        decoder, at = self.decoder, self.at
         x_BP = decoder.prenet.synthesise(self.frame_BM, generator)
-        self.attention_state = decoder.attention_lstm(torch.cat((x_BP, self.context_BE), 1), self.attention_state)
-        h_BH = self.attention_state[0]
-        columns = location_columns(functional.pad(self.location_B2N, (kernel // 2, kernel // 2)), kernel)
-        weights_BN = attention_weights(self.at, hidden_energies(self.at, h_BH, columns))
-        self.location_B2N = torch.stack((weights_BN, self.location_B2N[:, 1] + weights_BN), 1)
-        self.context_BE = context(self.at, weights_BN)
+        before_BF = torch.cat((self.lstm_state[0], self.context_BE), 1)
+        self.lstm_state = decoder.attention_lstm(torch.cat((x_BP, self.context_BE), 1), self.lstm_state)
+        h_BH = self.lstm_state[0]
+        weights_BN = torch.empty_like(at.valid_BN, dtype=self.float_type)
+        after = tuple(torch.zeros_like(state) for state in self.attention_state)
+        decoder.attention.step(at, self.attention_state, after, before_BF, functional.linear(h_BH, at.query_QH), weights_BN)
+        self.attention_state = after
+        self.context_BE = torch.bmm(weights_BN.to(at.memory_BNE.dtype)[:, None], at.memory_BNE)[:, 0]
         self.decoder_state = decoder.decoder_cell(torch.cat((h_BH, self.context_BE), 1), self.decoder_state)
         mel_BRM, gate_logits_BR = decoder.project(self.decoder_state[0][None], self.context_BE[None])
         self.frame_BM = mel_BRM[:, -1]

@@ -1,0 +1,112 @@
+"""What a mechanism of attention is to those who use it: the teacher-forced loop (attention_loop.py) and synthesis (free_running.py).
+
+At each step a mechanism gets the query, which is the attention LSTM's output after that step, and what it left for itself at the step
+before (its state); it answers with weights over the symbols. The context is the memory averaged by these weights; that, and all of its
+gradients, is the caller's business. So is the projection of the query: a mechanism names one matrix `query_QH` and reads the product.
+
+To write one, subclass `Attention`:
+1. `operands`: everything that is the same at each step, made once a batch under autograd, so that parameters get their gradients from
+   those of the operands. Products of the memory belong here, and products of weights (see the fused convolution in location.py).
+2. `first_state`: what the first step reads, tensors with B first. What the backward pass would rather read than compute again is part of
+   the state, too: the caller keeps the states of all steps.
+3. `step`: one step, without autograd, into tensors that are there already.
+4. `step_backward`: the gradient of `step`, by hand. tests/model/test_attention_loop.py compares every mechanism's with finite differences.
+
+Then name it in `new_attention` (choice.py), and write its plain form into tests/model/textbook.py.
+
+A batch shrinks while it is decoded: all tensors with B first are then views of the first rows, or have fewer rows. A CUDA graph may replay
+a step with other numbers: no `.item()`, no branch on values, no new state outside the tensors given.
+
+Types: operands are in the type that linear layers give (the autocast type under autocast); weights and states are float32 (float64 stays),
+and so are the softmax and what sums over the steps.
+
+Shape letters: B batch, N symbols, E memory width, H query width, Q width of the projected query, F = H + E.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+MASKED_ENERGY = -1e30
+"""Finite, so that a row with nothing valid gives uniform weights, not NaN."""
+
+
+class Operands(NamedTuple):
+    """What each step reads, fixed while a batch is decoded."""
+
+    memory_BNE: Tensor
+    valid_BN: Tensor
+    """bool: the symbols that may get weight. Synthesis may narrow it from step to step."""
+    query_QH: Tensor
+    """Projects the query into what the mechanism reads of it."""
+    utterances: tuple[Tensor, ...]
+    """The mechanism's own that differ by utterance: B first."""
+    weights: tuple[Tensor, ...]
+    """The mechanism's own that all utterances share."""
+
+    def rows(self, rows: slice | Tensor) -> "Operands":
+        """Those of some utterances."""
+        utterances = tuple(tensor[rows] for tensor in self.utterances)
+        return self._replace(memory_BNE=self.memory_BNE[rows], valid_BN=self.valid_BN[rows], utterances=utterances)
+
+
+class OwnGradients(NamedTuple):
+    """Sums over the steps of the gradients at the mechanism's own operands: float32 (float64 stays), zero at first."""
+
+    utterances: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+
+
+class Attention(nn.Module, ABC):
+    """A mechanism's parameters and its step. See the module's docstring."""
+
+    @abstractmethod
+    def operands(self, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> Operands:
+        """What every step reads. Rows of the memory are zero past their lengths."""
+
+    @abstractmethod
+    def first_state(self, at: Operands) -> tuple[Tensor, ...]:
+        """What the first step reads: tensors (B, ...) that the caller may keep."""
+
+    @abstractmethod
+    def step(
+        self, at: Operands, state: tuple[Tensor, ...], after: tuple[Tensor, ...], before_BF: Tensor, query_BQ: Tensor, weights_BN: Tensor
+    ) -> None:
+        """Writes the weights, a distribution over each row's valid symbols, and the state `after` this step, each cell of it that is not always 0.
+
+        `before_BF` is [query, context] of the step before, before any projection; zeros at first.
+        """
+
+    @abstractmethod
+    def step_backward(
+        self,
+        at: Operands,
+        sums: OwnGradients,
+        state: tuple[Tensor, ...],
+        after: tuple[Tensor, ...],
+        before_BF: Tensor,
+        query_BQ: Tensor,
+        weights_BN: Tensor,
+        d_weights_BN: Tensor,
+        d_state: tuple[Tensor, ...],
+        d_before_BF: Tensor,
+    ) -> Tensor:
+        """Gradient (B, Q) at the projected query of the step that `step` made of the same arguments.
+
+        `d_weights_BN` is the gradient at the weights as such: the caller's, to which that through the state is to be added here. It may be
+        overwritten. `d_state` holds the gradient at `after`, and is overwritten with that at `state`. Added to: `sums`, and `d_before_BF`
+        by a mechanism that reads `before_BF`.
+        """
+
+
+def masked_softmax(energies_BN: Tensor, valid_BN: Tensor, weights_BN: Tensor) -> None:
+    """Writes to `weights_BN` a distribution over each row's valid symbols, in its type; uniform where nothing is valid."""
+    masked_BN = energies_BN.to(weights_BN.dtype).masked_fill(~valid_BN, MASKED_ENERGY)
+    torch.softmax(masked_BN, dim=1, out=weights_BN)
+
+
+def softmax_backward(weights_BN: Tensor, d_weights_BN: Tensor) -> Tensor:
+    """Gradient (B, N) at the energies; zero where the weight is."""
+    return weights_BN * (d_weights_BN - (d_weights_BN * weights_BN).sum(1, keepdim=True))
