@@ -70,13 +70,21 @@ class Publisher:
         Gives up once `left(seconds waited)`, which is asked again and again, is not above zero. `check` raises what ends the waiting at once.
         """
         begun = time.monotonic()
-        try:
-            while self._behind and self._thread.is_alive() and left(time.monotonic() - begun) > 0:
+
+        def wait_while(condition: Callable[[], bool]) -> None:
+            while condition() and self._thread.is_alive() and left(time.monotonic() - begun) > 0:
                 check()
                 time.sleep(_LOOK_SECONDS)
-            return (self._problem or "there was no time left for it") if self._behind else ""
+
+        try:
+            wait_while(lambda: self._behind)
+            behind = self._behind
         finally:
             self.close()
+        if behind:
+            return self._problem or "there was no time left for it"
+        wait_while(lambda: True)  # until what it replaced is removed: nobody would after us
+        return ""
 
     def close(self) -> None:
         """What waits is dropped. An upload under way goes on alone: once the lease is gone the study is not told of it."""
