@@ -64,13 +64,8 @@ class LocationAttention(Attention):
         self, at: Operands, state: tuple[Tensor, ...], after: tuple[Tensor, ...], before_BF: Tensor, query_BQ: Tensor, weights_BN: Tensor
     ) -> None:
         """See `Attention`."""
-        (location_B2L,), (after_B2L,) = state, after
-        _, score_A = at.weights
-        hidden_BNA = self._hidden(at, self._columns(location_B2L, query_BQ.dtype), query_BQ)
-        masked_softmax(torch.matmul(hidden_BNA, score_A), at.valid_BN, weights_BN)
-        inside = self._inside(weights_BN.shape[1])
-        after_B2L[:, 0, inside] = weights_BN
-        torch.add(location_B2L[:, 1, inside], weights_BN, out=after_B2L[:, 1, inside])
+        masked_softmax(self._energies(at, state[0], query_BQ), at.valid_BN, weights_BN)
+        self._carry(state[0], after[0], weights_BN)
 
     def step_backward(
         self,
@@ -86,14 +81,31 @@ class LocationAttention(Attention):
         d_before_BF: Tensor,
     ) -> Tensor:
         """See `Attention`."""
-        (location_B2L,), (d_location_B2L,) = state, d_state
-        (location_AC, score_A), (d_keys_BNA,), (d_location_AC, d_score_A) = at.weights, sums.utterances, sums.weights
+        d_energies_BN = softmax_backward(weights_BN, d_weights_BN.add_(self._carry_backward(d_state[0])))
+        return self._energies_backward(at, sums, state[0], query_BQ, d_energies_BN, d_state[0])
+
+    def _carry(self, location_B2L: Tensor, after_B2L: Tensor, weights_BN: Tensor) -> None:
+        """The weights are the next step's first channel, and a summand of its second."""
         inside = self._inside(weights_BN.shape[1])
-        columns = self._columns(location_B2L, query_BQ.dtype)
-        hidden_BNA = self._hidden(at, columns, query_BQ)
-        # The weights are the next step's first channel, and a summand of its second.
-        d_weights_BN = d_weights_BN.add_(d_location_B2L[:, :, inside].sum(1))
-        d_energies_BN = softmax_backward(weights_BN, d_weights_BN).to(hidden_BNA.dtype)
+        after_B2L[:, 0, inside] = weights_BN
+        torch.add(location_B2L[:, 1, inside], weights_BN, out=after_B2L[:, 1, inside])
+
+    def _carry_backward(self, d_location_B2L: Tensor) -> Tensor:
+        """Gradient (B, N) at the weights through the state after the step."""
+        return d_location_B2L[:, :, self._inside(d_location_B2L.shape[2] - self.kernel + 1)].sum(1)
+
+    def _energies(self, at: Operands, location_B2L: Tensor, query_BA: Tensor) -> Tensor:
+        """(B, N), in the operands' type."""
+        return torch.matmul(self._hidden(at, self._columns(location_B2L, query_BA.dtype), query_BA), at.weights[1])
+
+    def _energies_backward(
+        self, at: Operands, sums: OwnGradients, location_B2L: Tensor, query_BA: Tensor, d_energies_BN: Tensor, d_location_B2L: Tensor
+    ) -> Tensor:
+        """Gradient (B, A) at the projected query; turns `d_location_B2L` from that at the channels after the step to that before it."""
+        (location_AC, score_A, *_), (d_keys_BNA,), (d_location_AC, d_score_A, *_) = at.weights, sums.utterances, sums.weights
+        columns = self._columns(location_B2L, query_BA.dtype)
+        hidden_BNA = self._hidden(at, columns, query_BA)
+        d_energies_BN = d_energies_BN.to(hidden_BNA.dtype)
         d_score_A.add_(torch.mv(hidden_BNA.flatten(0, 1).t(), d_energies_BN.flatten()))
         d_sum_BNA = hidden_BNA.square_().neg_().add_(1).mul_(score_A).mul_(d_energies_BN[:, :, None])
         d_keys_BNA.add_(d_sum_BNA)
@@ -114,6 +126,6 @@ class LocationAttention(Attention):
 
     def _hidden(self, at: Operands, columns: Tensor, query_BA: Tensor) -> Tensor:
         """(B, N, A): the tanh inside the energies."""
-        (keys_BNA,), (location_AC, _) = at.utterances, at.weights
+        (keys_BNA,), (location_AC, *_) = at.utterances, at.weights
         hidden_BNA = torch.addmm(keys_BNA.reshape(-1, keys_BNA.shape[2]), columns, location_AC.t()).view(keys_BNA.shape)
         return hidden_BNA.add_(query_BA[:, None]).tanh_()
