@@ -102,6 +102,10 @@ def test_merge_goes_into_sections():
         ({"tuning.pruner": "xyz"}, "or 'none', got 'xyz'"),
         ({"optimiser.learning_rate": math.nan}, "optimiser.learning_rate: Input should be a finite number, got nan"),
         ({"model.encoder_kernel": 4}, "encoder_kernel must be odd, got 4"),
+        (
+            {"model.reduction_factor": 3, "model.initial_reduction_factor": 2},
+            "initial_reduction_factor must be at least reduction_factor (3), to which it falls, or 0 for no schedule; got 2",
+        ),
         ({"audio.max_hz": 20000.0}, "max_hz must lie between min_hz (0.0) and half of sample_rate (11025.0), got 20000.0"),
         ({"tuning.knobs": ["a.b", "a.b"]}, "knobs names a.b more than once"),
         ({"quality.max_seconds": 0.1}, "max_seconds must exceed min_seconds (0.4), got 0.1"),

@@ -47,6 +47,46 @@ def test_equals_the_textbook_with_every_gradient(frames, lengths, factor, kernel
     assert_same(decoder, memory_BNE, decoder(*arguments), textbook.decode(decoder, *arguments))
 
 
+@pytest.mark.parametrize("now", [2, 3, 5])
+def test_equals_the_textbook_while_the_reduction_factor_falls(now):
+    config = model_config(reduction_factor=2, initial_reduction_factor=5, **WITHOUT_DROPOUT)
+    torch.manual_seed(0)
+    decoder = Decoder(config, mels=MELS).double()
+    decoder.reduce_by(now)
+    memory_BNE = torch.randn(3, 6, config.encoder_lstm).double().requires_grad_()
+    arguments = (memory_BNE, torch.tensor([6, 2, 5]), torch.randn(3, 13, MELS).double())
+    ours, plain = decoder(*arguments), textbook.decode(decoder, *arguments)
+    idle = [name for name, parameter in decoder.named_parameters() if name.startswith("early_") and int(name.split(".")[1]) >= now - 2]
+    for name in idle:
+        decoder.get_parameter(name).requires_grad_(False)
+    used = {name: parameter for name, parameter in decoder.named_parameters() if parameter.requires_grad}
+    mine, theirs = (torch.autograd.grad(scalar(output), [memory_BNE, *used.values()]) for output in (ours, plain))
+    assert len(idle) == 4 * (5 - now), "neither weights nor biases of frames that no step writes any more"
+    assert ours.mel_BTM.shape == (3, -(-13 // now) * now, MELS)
+    for name in ("mel_BTM", "gate_logits_BT", "alignment_BSN"):
+        torch.testing.assert_close(getattr(ours, name), getattr(plain, name), rtol=0, atol=1e-10)
+    for name, one, other in zip(("memory", *used), mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10, msg=lambda text, name=name: f"gradient of {name}: {text}")
+
+
+@pytest.mark.parametrize("now", [2, 3, 4])
+def test_a_smaller_factor_writes_the_first_frames_of_each_step(now):
+    """With the recordings' frames at the same places, so that both read the same."""
+    decoder = Decoder(model_config(reduction_factor=2, initial_reduction_factor=4, **WITHOUT_DROPOUT), mels=MELS).double()
+    memory_BNE, lengths_B, mel_BTM = torch.randn(1, 4, 6).double(), torch.tensor([4]), torch.zeros(1, 8, MELS).double()
+    largest_BSRM = decoder(memory_BNE, lengths_B, mel_BTM).mel_BTM.view(1, 2, 4, MELS)
+    decoder.reduce_by(now)
+    smaller_BSRM = decoder(memory_BNE, lengths_B, mel_BTM[:, : 2 * now]).mel_BTM.view(1, 2, now, MELS)
+    torch.testing.assert_close(smaller_BSRM, largest_BSRM[:, :, :now], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0, 1, 5])
+def test_a_factor_that_the_decoder_was_not_built_for_is_refused(factor):
+    decoder = Decoder(model_config(reduction_factor=2, initial_reduction_factor=4), mels=MELS)
+    with pytest.raises(ValueError, match=f"built for 2 to 4 frames a step, got {factor}"):
+        decoder.reduce_by(factor)
+
+
 def test_equals_the_textbook_under_recurrent_dropout():
     config = model_config(reduction_factor=2, **(WITHOUT_DROPOUT | {"attention_dropout": 0.4}))
     torch.manual_seed(0)

@@ -61,8 +61,8 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
             torch.cat((attention_h, context_BE), 1), (decoder_h, decoder_c), lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
         )
         z_BF = torch.cat((decoder.decoder_dropout(decoder_h), context_BE), 1)
-        mels += decoder.mel(z_BF).split(decoder.mels, dim=1)
-        gates += decoder.gate(z_BF).split(1, dim=1)
+        mels += [*decoder.mel(z_BF).split(decoder.mels, dim=1), *(layer(z_BF) for layer in decoder.early_mel)][: decoder.reduction_factor]
+        gates += [*decoder.gate(z_BF).split(1, dim=1), *(layer(z_BF) for layer in decoder.early_gate)][: decoder.reduction_factor]
         alignments.append(weights_BN)
     return DecoderOutput(torch.stack(mels, 1), torch.cat(gates, 1), torch.stack(alignments, 1))
 

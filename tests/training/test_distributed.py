@@ -19,6 +19,8 @@ cases = st.fixed_dictionaries(
         "data.frame_budget": st.sampled_from([1200, 4000]),
         "data.max_batch_size": st.sampled_from([1, 2, 3, 5, 25]),
         "model.reduction_factor": st.sampled_from([3, 5]),
+        "model.initial_reduction_factor": st.sampled_from([0, 6]),
+        "training.reduction_interval": st.sampled_from([1, 2]),
         "losses.mel": st.sampled_from(["mse", "l1"]),
         "losses.gate_weight": st.sampled_from([0.0, 1.0]),  # without: parameters that nobody has a gradient for
         "optimiser.clip_norm": st.sampled_from([0.1, 1e6]),

@@ -24,8 +24,10 @@ WITHOUT_DROPOUT = {f"model.{name}_dropout": 0.0 for name in ("encoder", "attenti
 
 @pytest.fixture(scope="module")
 def config(tiny):
+    """The reduction factor falls in the course of it."""
     knobs = {"training.steps": 7, "training.validation_interval": 3, "training.checkpoint_interval": 4, "data.frame_budget": 3000}
-    return override(tiny, WITHOUT_DROPOUT | knobs)
+    falling = {"model.initial_reduction_factor": 7, "training.reduction_interval": 2}
+    return override(tiny, WITHOUT_DROPOUT | knobs | falling)
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ OTHERS = {
     "model.prenet": (16, {}),
     "model.prenet_dropout_at_inference": (False, {}),
     "model.decoder_lstm": (20, {}),
+    "model.initial_reduction_factor": (7, {}),
     "model.postnet_convolutions": (2, {}),
     "model.postnet_channels": (12, {}),
     "model.postnet_kernel": (3, {}),
@@ -50,6 +51,7 @@ OTHERS = {
     "optimiser.epsilon": (1e-2, {}),
     "data.max_batch_size": (2, {}),
     "training.seed": (1, {}),
+    "training.reduction_interval": (1, {"model.initial_reduction_factor": 7}),
 }
 
 

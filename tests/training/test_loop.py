@@ -47,9 +47,9 @@ class AtStep:
 
 @pytest.fixture(scope="module")
 def config(tiny):
-    """Validations and checkpoints that do not coincide, lines that are not in each step."""
-    knobs = {"steps": STEPS, "validation_interval": 3, "checkpoint_interval": 4, "log_interval": 2, "keep_checkpoints": 2}
-    return override(tiny, {f"training.{name}": value for name, value in knobs.items()})
+    """Validations and checkpoints that do not coincide, lines that are not in each step, a reduction factor that falls twice: 7 7 6 6 5 5 5."""
+    knobs = {"steps": STEPS, "validation_interval": 3, "checkpoint_interval": 4, "log_interval": 2, "keep_checkpoints": 2, "reduction_interval": 2}
+    return override(tiny, {"model.initial_reduction_factor": 7, **{f"training.{name}": value for name, value in knobs.items()}})
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_what_a_run_leaves_behind(straight, store, config):
 def test_lines_name_losses_norm_rate_speed_and_skipped_updates(straight, config):
     line = next(line for line in read_metrics(straight / "metrics.jsonl") if line["kind"] == "train")
     terms = {"mel_before", "mel_after", "gate", "guided_attention"}
-    rest = {"loss", "gradient_norm", "learning_rate", "frames_per_second", "skipped_updates", "seconds", "kind", "step"}
+    rest = {"loss", "gradient_norm", "learning_rate", "reduction_factor", "frames_per_second", "skipped_updates", "seconds", "kind", "step"}
     assert line.keys() == terms | rest
     weights = {"mel_before": 1, "mel_after": 1, "gate": config.losses.gate_weight, "guided_attention": config.guided_attention.weight}
     assert line["loss"] == pytest.approx(sum(weight * line[name] for name, weight in weights.items()), rel=1e-5)

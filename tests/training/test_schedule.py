@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts.config import OptimiserConfig
-from tts.training.schedule import learning_rate
+from tts.config import Config, OptimiserConfig
+from tts.config.load import override
+from tts.training.schedule import learning_rate, reduction_factor
 
 KNOBS = OptimiserConfig(learning_rate=8e-4, warmup_steps=4, decay_start=10, decay_half_life=5, minimum_learning_rate=1e-4)
 
@@ -39,3 +40,26 @@ def test_it_rises_once_then_falls_once_and_never_exceeds_its_peak(step, warmup, 
     now, then = learning_rate(knobs, step), learning_rate(knobs, step + 1)
     assert 0 < now <= knobs.learning_rate
     assert now < then if step < warmup else now >= then
+
+
+def gradual(last, initial, interval):
+    return override(Config(), {"model.reduction_factor": last, "model.initial_reduction_factor": initial, "training.reduction_interval": interval})
+
+
+def test_the_reduction_factor_falls_by_one_after_each_interval():
+    config = gradual(2, 5, 10)
+    expected = {0: 5, 1: 5, 10: 5, 11: 4, 20: 4, 21: 3, 30: 3, 31: 2, 32: 2, 100_000: 2}
+    assert {step: reduction_factor(config, step) for step in expected} == expected
+
+
+def test_without_a_schedule_it_stays():
+    for step in (1, 10_000, 10_001, 10**6):
+        assert reduction_factor(gradual(3, 0, 1), step) == reduction_factor(gradual(3, 3, 1), step) == 3
+
+
+@given(step=st.integers(1, 100), last=st.integers(1, 5), more=st.integers(0, 5), interval=st.integers(1, 20))
+def test_it_never_rises_nor_leaves_its_bounds(step, last, more, interval):
+    config = gradual(last, last + more, interval)
+    now, then = reduction_factor(config, step), reduction_factor(config, step + 1)
+    assert last + more >= now >= then >= last
+    assert now - then in (0, 1)

@@ -92,7 +92,7 @@ def test_snapshot_holds_what_the_network_makes_of_the_first_held_out_utterances(
     learner, _ = new_run(quiet)
     batch = collate(store, store.held_out[:2], quiet.model.reduction_factor)
     path = snapshot_path(tmp_path, 3)
-    write_snapshot(path, learner.model, batch, [store.texts[index] for index in store.held_out[:2]], quiet, CPU)
+    write_snapshot(path, learner.model, batch, [store.texts[index] for index in store.held_out[:2]], CPU)
     assert path == tmp_path / "snapshots" / "step-00000003.npz"
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)

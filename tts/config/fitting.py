@@ -49,6 +49,9 @@ class TrainingConfig(Section):
 
     steps: Annotated[int, Field(ge=1, description="Updates in all.")] = 100_000
     seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of weights, dropout and data order.")] = 0
+    reduction_interval: Annotated[
+        int, Field(ge=1, description="Steps after which model.initial_reduction_factor falls by one, again and again, to model.reduction_factor.")
+    ] = 10_000
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes CUDA where there is one.")] = "auto"
     threads: Annotated[int, Field(ge=0, description="CPU threads; 0 takes every core that this process may use.")] = 0
     precision: Annotated[

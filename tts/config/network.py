@@ -26,6 +26,14 @@ class ModelConfig(Section):
     decoder_lstm: Annotated[int, Field(ge=4, description="Width of the decoder LSTM.")] = 1024
     decoder_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout on the decoder LSTM's output."), Search(0.0, 0.4)] = 0.1
     reduction_factor: Annotated[int, Field(ge=1, le=10, description="Frames that one decoder step writes."), Choices((1, 2, 3, 5))] = 1
+    initial_reduction_factor: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10,
+            description="Frames that a decoder step writes at first; one less after each training.reduction_interval. 0: no such schedule.",
+        ),
+    ] = 0
     postnet_convolutions: Annotated[int, Field(ge=2, le=8, description="Convolutions of the postnet.")] = 5
     postnet_channels: Annotated[int, Field(ge=4, description="Width of the postnet.")] = 512
     postnet_kernel: Annotated[int, Field(ge=1, le=31, description="Frames; odd.")] = 5
@@ -38,4 +46,14 @@ class ModelConfig(Section):
                 raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
         if self.encoder_lstm % 2:
             raise ValueError(f"encoder_lstm must be even (two directions), got {self.encoder_lstm}")
+        if 0 < self.initial_reduction_factor < self.reduction_factor:
+            raise ValueError(
+                f"initial_reduction_factor must be at least reduction_factor ({self.reduction_factor}), to which it falls, or 0 for no schedule; "
+                f"got {self.initial_reduction_factor}"
+            )
         return self
+
+    @property
+    def largest_reduction_factor(self) -> int:
+        """That of the first step."""
+        return self.initial_reduction_factor or self.reduction_factor

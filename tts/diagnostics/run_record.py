@@ -43,6 +43,11 @@ class Snapshot:
     mel_BTM: Floats
     """After the postnet."""
 
+    @property
+    def reduction_factor(self) -> int:
+        """Frames of a decoder step, at this one of training."""
+        return int(self.gate_BT.shape[1] // self.alignment_BSN.shape[1])
+
 
 @dataclass(frozen=True)
 class Series:

@@ -79,7 +79,7 @@ def gates(measured: Sequence[Measured], record: RunRecord) -> Section:
     pictures = tuple(
         Picture(
             gate_picture(
-                last.gate_BT[row, : last.step_lengths_B[row] * record.config.model.reduction_factor],
+                last.gate_BT[row, : last.step_lengths_B[row] * last.reduction_factor],
                 record.config.audio,
                 size=HALF,
                 true_frames=int(last.mel_lengths_B[row]),
@@ -159,7 +159,7 @@ def _alignment(item: Measured, row: int) -> Floats:
 
 
 def _duration(item: Measured, row: int, record: RunRecord) -> float:
-    return seconds(int(item.snapshot.step_lengths_B[row]) * record.config.model.reduction_factor, record.config.audio)
+    return seconds(int(item.snapshot.step_lengths_B[row]) * item.snapshot.reduction_factor, record.config.audio)
 
 
 def _spread(measured: Sequence[Measured], count: int) -> list[Measured]:

@@ -69,7 +69,7 @@ def _speak(model: Tacotron2, sequences: Sequence[Sequence[int]], config: Synthes
     )
     lengths_B, alignment_BSN = spoken.lengths_B.cpu(), spoken.alignment_BSN.float().cpu()  # waits for the device, so it is inside the time
     spent = time.perf_counter() - begun
-    steps_B = step_lengths(lengths_B, model.decoder.reduction_factor)
+    steps_B = step_lengths(lengths_B, spoken.reduction_factor)
     measures = per_utterance(attention_measures(alignment_BSN, symbol_lengths_B, steps_B))
     mel_BTM, gate_BT = spoken.mel_BTM.float().cpu().numpy(), spoken.gate_BT.float().cpu().numpy()
     return [

@@ -29,7 +29,7 @@ def total_loss(output: Tacotron2Output, batch: Batch, config: Config, step: int)
 
     Of a part of a batch they are its share: the losses of all parts add up to those of the whole.
     """
-    reduction_factor = config.model.reduction_factor
+    reduction_factor = output.reduction_factor
     all_B = batch.all_mel_lengths
     with torch.autocast(batch.mel_BTM.device.type, enabled=False):
         terms = {

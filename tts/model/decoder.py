@@ -37,7 +37,8 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, *, mels: int) -> None:
         super().__init__()
         self.mels = mels
-        self.reduction_factor = config.reduction_factor
+        self.reduction_factor = config.largest_reduction_factor
+        self._reduction_factors = range(config.reduction_factor, config.largest_reduction_factor + 1)
         self.attention_dropout = config.attention_dropout
         memory, hidden = config.encoder_lstm, config.decoder_lstm
         self.prenet = Prenet(config, mels=mels)
@@ -47,9 +48,22 @@ class Decoder(nn.Module):
         self.decoder_dropout = nn.Dropout(config.decoder_dropout)
         self.mel = nn.Linear(hidden + memory, mels * config.reduction_factor)
         self.gate = nn.Linear(hidden + memory, config.reduction_factor)
+        # Frames of a step that only larger factors have. Each has layers of its own: once out of use they get no gradient, so Adam lets them be,
+        # where the idle rows of one layer would go on moving by its mean gradient and decay.
+        self.early_mel = nn.ModuleList(nn.Linear(hidden + memory, mels) for _ in self._reduction_factors[1:])
+        self.early_gate = nn.ModuleList(nn.Linear(hidden + memory, 1) for _ in self._reduction_factors[1:])
         # NVIDIA/tacotron2's gains; the LSTMs keep torch's uniform(-1 / sqrt(width), 1 / sqrt(width)).
-        nn.init.xavier_uniform_(self.mel.weight)
-        nn.init.xavier_uniform_(self.gate.weight, gain=nn.init.calculate_gain("sigmoid"))
+        for layer in (self.mel, *self.early_mel):
+            nn.init.xavier_uniform_(layer.weight)
+        for layer in (self.gate, *self.early_gate):
+            nn.init.xavier_uniform_(layer.weight, gain=nn.init.calculate_gain("sigmoid"))
+
+    def reduce_by(self, reduction_factor: int) -> None:
+        """Sets the frames that a step writes from now on. Raises ValueError where the network has no frames or too many for it."""
+        if reduction_factor not in self._reduction_factors:
+            low, high = self._reduction_factors[0], self._reduction_factors[-1]
+            raise ValueError(f"the decoder was built for {low} to {high} frames a step, got {reduction_factor}")
+        self.reduction_factor = reduction_factor
 
     def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor) -> DecoderOutput:
         """Teacher-forced. T may be any number: the output has it rounded up to a multiple of r."""
@@ -79,8 +93,11 @@ class Decoder(nn.Module):
     def project(self, hidden_SBD: Tensor, context_SBE: Tensor) -> tuple[Tensor, Tensor]:
         """Mel (B, T, M) and gate logits (B, T) of all steps, their frames in order."""
         z_SBF = torch.cat((hidden_SBD, context_SBE), dim=2)
-        mel_BSRM = self.mel(z_SBF).transpose(0, 1).unflatten(2, (self.reduction_factor, self.mels))
-        return frames_of_steps(mel_BSRM), self.gate(z_SBF).transpose(0, 1).flatten(1)
+        early = self.reduction_factor - self._reduction_factors[0]
+        mel_SBF = torch.cat([layer(z_SBF) for layer in (self.mel, *self.early_mel[:early])], dim=2)
+        gate_SBR = torch.cat([layer(z_SBF) for layer in (self.gate, *self.early_gate[:early])], dim=2)
+        mel_BSRM = mel_SBF.transpose(0, 1).unflatten(2, (self.reduction_factor, self.mels))  # type: ignore[no-untyped-call]
+        return frames_of_steps(mel_BSRM), gate_SBR.transpose(0, 1).flatten(1)
 
     def decoder_cell(self, input_BF: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step of the decoder LSTM, (h, c) to (h, c): for those who have the input of one step only."""

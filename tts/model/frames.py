@@ -2,7 +2,8 @@
 
 A decoder step writes r frames. Teacher forcing feeds it the last frame of the step before (Wang et al. 2017, arXiv:1703.10135,
 section 3.3; ESPnet and Coqui do the same, NVIDIA/tacotron2 feeds all r): the prenet then has one shape for every r, and synthesis leans
-on its own newest frame alone. The mel and gate projections do depend on r, so a checkpoint loads only under the r it was trained with.
+on its own newest frame alone. Of the mel and gate projections a step at r uses those of its first r frames, so r may fall in the course of
+training.
 
 Shape letters: B batch, T frames, S = ceil(T / r) decoder steps, r reduction factor, M mels.
 """

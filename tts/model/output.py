@@ -21,6 +21,11 @@ class Tacotron2Output:
     alignment_BSN: Tensor
     """Attention weights, float32, a distribution over the true symbols in each step."""
 
+    @property
+    def reduction_factor(self) -> int:
+        """Frames of a step; 1 where there is none."""
+        return frames_per_step(self.mel_BTM, self.alignment_BSN)
+
 
 @dataclass(frozen=True)
 class Synthesis:
@@ -36,3 +41,14 @@ class Synthesis:
     """Attention weights, float32, a distribution over the true symbols in each step of the utterance."""
     stopped_B: Tensor
     """bool: the gate ended the utterance; False where its maximum of frames did."""
+
+    @property
+    def reduction_factor(self) -> int:
+        """Frames of a step."""
+        return frames_per_step(self.mel_BTM, self.alignment_BSN)
+
+
+def frames_per_step(mel_BTM: Tensor, alignment_BSN: Tensor) -> int:
+    """r, by the shapes: it may change in the course of training, so an output itself tells it. 1 where there is no step."""
+    frames, steps = mel_BTM.shape[1], alignment_BSN.shape[1]
+    return frames // steps if steps else 1

@@ -38,6 +38,10 @@ class Tacotron2(nn.Module):
         self.get_buffer("mel_mean_M").copy_(mean_M)
         self.get_buffer("mel_deviation_M").copy_(deviation_M.clamp(min=0.1))
 
+    def reduce_by(self, reduction_factor: int) -> None:
+        """Sets the frames that a decoder step writes from now on: at first the most that there are. Raises ValueError."""
+        self.decoder.reduce_by(reduction_factor)
+
     def _inward(self, mel_BTM: Tensor) -> Tensor:
         return (mel_BTM - self.get_buffer("mel_mean_M")) / self.get_buffer("mel_deviation_M")
 

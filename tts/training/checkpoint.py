@@ -25,6 +25,7 @@ from tts.model.tacotron2 import Tacotron2
 from tts.storage import write_text, writing
 from tts.text.symbols import SymbolTable
 from tts.training.precision import choose_device
+from tts.training.schedule import reduction_factor
 
 logger = logging.getLogger(__name__)
 
@@ -175,4 +176,5 @@ def load_model(run: Path, *, device: str = "cpu") -> LoadedModel:
     table = SymbolTable(tuple(content["symbols"]))
     model = Tacotron2(config.model, symbols=len(table), mels=config.audio.mels).to(place)
     model.load_state_dict(content["model"])
+    model.reduce_by(reduction_factor(config, entry.step))
     return LoadedModel(model.eval(), config, table, entry.step, content["fingerprint"])

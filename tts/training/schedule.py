@@ -1,11 +1,11 @@
-"""The learning rate, a pure function of the step: resume is right by construction.
+"""Learning rate and reduction factor, pure functions of the step: resume is right by construction.
 
 Steps count from 1: step k is the k-th update.
 """
 
 import math
 
-from tts.config import OptimiserConfig
+from tts.config import Config, OptimiserConfig
 
 
 def learning_rate(config: OptimiserConfig, step: int) -> float:
@@ -19,3 +19,12 @@ def learning_rate(config: OptimiserConfig, step: int) -> float:
         return peak * step / config.warmup_steps
     decaying = max(0, step - max(config.decay_start, config.warmup_steps))
     return max(peak * math.exp2(-decaying / config.decay_half_life), min(peak, config.minimum_learning_rate))
+
+
+def reduction_factor(config: Config, step: int) -> int:
+    """Frames that a decoder step writes: from `model.initial_reduction_factor` down to `model.reduction_factor`, one less after each interval.
+
+    Large factors align early, small ones sound better; Coqui's gradual training sets each stage by hand, with a batch size of its own.
+    """
+    fallen = max(step - 1, 0) // config.training.reduction_interval
+    return max(config.model.largest_reduction_factor - fallen, config.model.reduction_factor)

@@ -19,6 +19,7 @@ from tts.training.checkpoint import Checkpoints, check_resumable
 from tts.training.metrics_log import MetricsLog
 from tts.training.ranks import Ranks
 from tts.training.run_folder import RunState, State, Totals, clear_after, write_state
+from tts.training.schedule import reduction_factor
 from tts.training.step import StepResult
 from tts.training.updates import Tally, Updates
 from tts.training.validation import SNAPSHOT_UTTERANCES, Measure, ValidationRecord, snapshot_path, validate, write_snapshot
@@ -34,14 +35,14 @@ class Session:
         self._updates = Updates(store, config, ranks)
         self.run, self.config, self._store, self._measure, self._ranks = run, config, store, measure, ranks
         self.checkpoints, self._log = Checkpoints(run), MetricsLog(run / "metrics.jsonl")
-        factor = config.model.reduction_factor
-        self._held_out = evaluation_batches(store, store.held_out, config.data, factor)
+        self._held_out = evaluation_batches(store, store.held_out, config.data, config.model.largest_reduction_factor)
         self._pictured = store.held_out[:SNAPSHOT_UTTERANCES]
         self._resume()
         self._saved_step = self.tally.step
         clear_after(run, self.tally.step)
         lines = self._log.cut(self.tally.step)
         self._validated_step = max((line["step"] for line in lines if line["kind"] == "validation"), default=0)
+        self._warn_of_a_schedule_that_is_cut_off()
         self._begun = time.monotonic() - self.tally.seconds
         self._frames, self._busy = 0, 0.0
         write_text(run / "config.json", to_json(config))
@@ -92,8 +93,8 @@ class Session:
         if self._measure:
             metrics |= self._measure(model)
         snapshot = snapshot_path(self.run, step)
-        pictured = collate(self._store, self._pictured, self.config.model.reduction_factor)
-        write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], self.config, device)
+        pictured = collate(self._store, self._pictured, self.config.model.largest_reduction_factor)
+        write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], device)
         self._log.append("validation", step, {**metrics, "seconds": self._seconds()})
         self._validated_step = step
         return ValidationRecord(step, metrics, snapshot)
@@ -143,6 +144,15 @@ class Session:
             self.note("diverged")
             raise
         self.note("finished")
+
+    def _warn_of_a_schedule_that_is_cut_off(self) -> None:
+        last, aim = reduction_factor(self.config, self.config.training.steps), self.config.model.reduction_factor
+        if last != aim:
+            needed = (self.config.model.initial_reduction_factor - aim) * self.config.training.reduction_interval + 1
+            logger.warning(
+                "%s: %d steps end at %d frames a decoder step; to come down to %d takes %d, or a smaller training.reduction_interval",
+                self.run, self.config.training.steps, last, aim, needed,
+            )  # fmt: skip
 
     def _is_best(self, record: ValidationRecord) -> bool:
         best = self.checkpoints.index().best_entry

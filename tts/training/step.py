@@ -17,7 +17,7 @@ from tts.training.anomaly import Anomaly, find_offender
 from tts.training.precision import LOWEST_SCALE, Precision
 from tts.training.randomness import reseed
 from tts.training.ranks import ALONE, Ranks
-from tts.training.schedule import learning_rate
+from tts.training.schedule import learning_rate, reduction_factor
 from tts.training.together import add_up, idle_output, norms
 
 
@@ -43,15 +43,17 @@ class StepResult:
     gradient_norm: Tensor
     """Over all parameters, unscaled, before clipping."""
     learning_rate: float
+    reduction_factor: int
     overflow: bool
     """The gradient scaler was too bold: no update, but nothing is wrong."""
     anomaly: Anomaly | None
     """The first thing that was not finite: no update."""
 
     def figures(self) -> dict[str, float]:
-        """Loss, terms, gradient norm and learning rate as numbers; waits for the device."""
+        """Loss, terms, gradient norm, learning rate and reduction factor as numbers; waits for the device."""
         terms = {name: float(term) for name, term in self.terms.items()}
-        return {"loss": float(self.loss), **terms, "gradient_norm": float(self.gradient_norm), "learning_rate": self.learning_rate}
+        scheduled = {"learning_rate": self.learning_rate, "reduction_factor": self.reduction_factor}
+        return {"loss": float(self.loss), **terms, "gradient_norm": float(self.gradient_norm), **scheduled}
 
 
 def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision, ranks: Ranks = ALONE) -> Learner:
@@ -80,6 +82,8 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     rate = learning_rate(config.optimiser, step)
     for group in optimiser.param_groups:
         group["lr"] = rate
+    factor = reduction_factor(config, step)
+    model.reduce_by(factor)
     statistics = [buffer.clone() for buffer in model.buffers()]
     model.train()
     optimiser.zero_grad()
@@ -101,7 +105,7 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
         for buffer, before in zip(model.buffers(), statistics, strict=True):
             buffer.copy_(before)
     scaler.update()
-    return StepResult(losses.total, losses.terms, norm, rate, overflow, anomaly)
+    return StepResult(losses.total, losses.terms, norm, rate, factor, overflow, anomaly)
 
 
 def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:

@@ -11,6 +11,7 @@ from tts.data.batches import TrainingBatches
 from tts.data.store import FeatureStore
 from tts.training.precision import choose_device, choose_precision
 from tts.training.ranks import Ranks
+from tts.training.schedule import reduction_factor
 from tts.training.step import StepResult, new_learner, train_step
 
 
@@ -33,7 +34,7 @@ class Updates:
         self.device = choose_device(config.training.device)
         precision = choose_precision(config.training.precision, self.device)
         self.config, self.ranks = config, ranks
-        self._batches = TrainingBatches(store, store.train, config.data, config.model.reduction_factor, config.training.seed)
+        self._batches = TrainingBatches(store, store.train, config.data, config.model.largest_reduction_factor, config.training.seed)
         self._learner = new_learner(config, symbols=len(store.symbol_table), mels=config.audio.mels, precision=precision, ranks=ranks)
         self.model = self._learner.model
         self.model.normalise_by(torch.from_numpy(store.mel_mean), torch.from_numpy(store.mel_deviation))
@@ -56,6 +57,7 @@ class Updates:
         self._learner.optimiser.load_state_dict(state["optimiser"])
         self._learner.scaler.load_state_dict(state["scaler"])
         self.tally = Tally(**state["tally"])
+        self.model.reduce_by(reduction_factor(self.config, self.tally.step))
 
     def make(self) -> tuple[StepResult, Batch]:
         """The next update, and this rank's part of its batch. Raises LostRankError."""

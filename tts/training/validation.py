@@ -78,7 +78,6 @@ def validate(model: Tacotron2, batches: Sequence[Batch], config: Config, step: i
     """The metrics of VALIDATION_METRICS. Batches may be on the host; one is on the device at a time."""
     model.eval()
     reseed(VALIDATION_SEED, 0)
-    factor = config.model.reduction_factor
     sums = dict.fromkeys(("loss", "mel_loss", "gate_loss"), 0.0)
     frames = gate_frames = 0
     attention: list[dict[str, torch.Tensor]] = []
@@ -86,8 +85,9 @@ def validate(model: Tacotron2, batches: Sequence[Batch], config: Config, step: i
     for batch in batches:
         on_device = batch.to(device)
         lengths_B = on_device.mel_lengths_B
-        steps_B = step_lengths(lengths_B, factor)
         output = _forward(model, on_device)
+        factor = output.reduction_factor
+        steps_B = step_lengths(lengths_B, factor)
         counted = int(steps_B.sum()) * factor
         mel = mel_loss(output.mel_post_BTM, on_device.mel_BTM, lengths_B, "mse")
         sums["loss"] += float(total_loss(output, on_device, config, step).total) * batch.frames
@@ -108,7 +108,7 @@ def validate(model: Tacotron2, batches: Sequence[Batch], config: Config, step: i
 
 
 @torch.no_grad()
-def write_snapshot(path: Path, model: Tacotron2, batch: Batch, texts: Sequence[str], config: Config, device: torch.device) -> None:
+def write_snapshot(path: Path, model: Tacotron2, batch: Batch, texts: Sequence[str], device: torch.device) -> None:
     """Leaves an .npz without pickles: what the network makes of one batch, teacher-forced. Raises CannotWriteError.
 
     Arrays: ids_B, texts_B; symbol_lengths_B, mel_lengths_B, step_lengths_B; alignment_BSN; gate_BT (probabilities); mel_target_BTM, mel_BTM
@@ -123,7 +123,7 @@ def write_snapshot(path: Path, model: Tacotron2, batch: Batch, texts: Sequence[s
         "texts_B": np.array(texts),
         "symbol_lengths_B": batch.symbol_lengths_B.numpy(),
         "mel_lengths_B": batch.mel_lengths_B.numpy(),
-        "step_lengths_B": step_lengths(batch.mel_lengths_B, config.model.reduction_factor).numpy(),
+        "step_lengths_B": step_lengths(batch.mel_lengths_B, output.reduction_factor).numpy(),
         "alignment_BSN": output.alignment_BSN.float().cpu().numpy(),
         "gate_BT": output.gate_logits_BT.float().sigmoid().cpu().numpy(),
         "mel_target_BTM": np.pad(batch.mel_BTM.numpy(), ((0, 0), (0, padding), (0, 0))),

@@ -34,7 +34,7 @@ def voice(frames, recording, *, stopped=True, **changed):
 
 
 def measured(spoken, recording):
-    (row,) = measures(spoken, torch.tensor([SYMBOLS]), [recording], 1)
+    (row,) = measures(spoken, torch.tensor([SYMBOLS]), [recording])
     assert tuple(row) == FREE_RUNNING_METRICS
     return row
 

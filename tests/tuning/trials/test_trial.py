@@ -64,8 +64,10 @@ def test_a_trial_that_is_judged_hopeless_stops_there(work):
 
 
 def test_a_trial_that_is_asked_to_stop_goes_on_from_its_checkpoint_to_the_very_same_numbers(work, tmp_path):
+    """Its reduction factor falls before and after the stop."""
     whole, first, second = {}, {}, {}
     stop = StopFlag()
+    work = replace(work, config=override(work.config, {"model.initial_reduction_factor": 7, "training.reduction_interval": 2}))
 
     def stop_after_first(step, metrics):
         first[step] = metrics

@@ -30,7 +30,7 @@ def speaking(store: FeatureStore, config: Config) -> Callable[[Tacotron2], dict[
     the mode of the network stay as they are.
     """
     chosen = store.held_out[: config.tuning.free_running_utterances]
-    factor = config.model.reduction_factor
+    factor = config.model.largest_reduction_factor
 
     @torch.no_grad()
     def measure(model: Tacotron2) -> dict[str, float]:
@@ -47,19 +47,17 @@ def speaking(store: FeatureStore, config: Config) -> Callable[[Tacotron2], dict[
                 gate_threshold=config.synthesis.gate_threshold,
                 seed=config.synthesis.seed,
             )
-            rows += measures(spoken, batch.symbol_lengths_B, [store.mel(int(index)) for index in part], factor)
+            rows += measures(spoken, batch.symbol_lengths_B, [store.mel(int(index)) for index in part])
         model.train(training)
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     return measure
 
 
-def measures(
-    spoken: Synthesis, symbol_lengths_B: torch.Tensor, recorded: Sequence[NDArray[np.float32]], reduction_factor: int
-) -> list[dict[str, float]]:
+def measures(spoken: Synthesis, symbol_lengths_B: torch.Tensor, recorded: Sequence[NDArray[np.float32]]) -> list[dict[str, float]]:
     """Of each utterance, against its recording (T, M). NaN throughout where its mel or its attention is none."""
     lengths_B = spoken.lengths_B.cpu()
-    attention = attention_measures(spoken.alignment_BSN.cpu(), symbol_lengths_B.cpu(), step_lengths(lengths_B, reduction_factor))
+    attention = attention_measures(spoken.alignment_BSN.cpu(), symbol_lengths_B.cpu(), step_lengths(lengths_B, spoken.reduction_factor))
     mel_BTM = spoken.mel_BTM.float().cpu().numpy()
     rows = []
     for row, reference_TM in enumerate(recorded):
