@@ -12,7 +12,7 @@ def prepare(
     """Checks the recordings of a corpus and turns them into features.
 
     Args:
-        corpus: Recordings in LJSpeech layout - a folder, or a URI such as s3://bucket/corpus.
+        corpus: Recordings (metadata.csv and wavs/, or manifest.jsonl) - a folder, or a URI such as s3://bucket/corpus.
         preset: Sizes and settings to start from.
         language: Language of the transcripts.
         overrides: JSON object of knobs by their full names.

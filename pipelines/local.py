@@ -46,7 +46,7 @@ def local(
     """Run the pipeline on this machine.
 
     Args:
-        corpus: Folder with the recordings in LJSpeech layout.
+        corpus: Folder with the recordings: metadata.csv and wavs/, or manifest.jsonl.
         out: Folder of the results.
         preset: Sizes and settings to start from: tacotron2, small or demo.
         language: Language of the transcripts; empty: the preset's.
@@ -79,7 +79,9 @@ def main() -> int:
 
 
 def _demo_corpus(corpus: Path, config: Config) -> None:
-    if not (corpus / "metadata.csv").exists():
+    from tts.data.corpus import is_corpus
+
+    if not is_corpus(corpus):
         from tts.data.demo_corpus import write_demo_corpus
 
         write_demo_corpus(corpus, language=config.text.language, utterances=300, seed=0, progress=for_terminal())

@@ -42,7 +42,7 @@ def training(placement: Placement | None, *, gpus: int = 0) -> Any:
         """From recordings and transcripts to a tuned, judged and registered Tacotron 2 voice.
 
         Args:
-            corpus: Recordings in LJSpeech layout (metadata.csv and wavs/) - a URI such as s3://bucket/corpus, or a folder as the steps see it.
+            corpus: Recordings (metadata.csv and wavs/, or manifest.jsonl) - a URI such as s3://bucket/corpus, or a folder as the steps see it.
             preset: Sizes and settings to start from - tacotron2, small or demo.
             language: Language of the transcripts - en or ru. Empty - the preset's.
             trials: Trials of the study. 0 - the preset's.

@@ -154,6 +154,26 @@ def features(corpus: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
+def voices_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve English utterances of two speakers, named by a manifest. Read only."""
+    from tts.data.demo_corpus import write_demo_corpus
+
+    folder = tmp_path_factory.mktemp("corpus") / "voices"
+    write_demo_corpus(folder, language="en", utterances=12, seed=0, speakers=2, progress=Silent())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def voices_features(voices_corpus: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The feature store of `voices_corpus` under `tiny`. Read only."""
+    from tts.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("features") / "voices"
+    prepare(voices_corpus, folder, tiny, progress=Silent())
+    return folder
+
+
+@pytest.fixture(scope="session")
 def trained(features: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `tiny` on `features`. Read only."""
     from tts.data.store import FeatureStore

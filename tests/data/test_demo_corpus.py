@@ -10,15 +10,15 @@ import soundfile
 
 from tts.config import TextConfig
 from tts.data.corpus import read_corpus
-from tts.data.demo_corpus import VOICES, sentences, write_demo_corpus
+from tts.data.demo_corpus import SPEAKERS, VOICES, sentences, write_demo_corpus
 from tts.errors import CannotWriteError, UsageError
 from tts.progress import Silent
 from tts.text import text_to_symbols
 from tts.text.symbols import LETTERS
 
 
-def write(folder, language="en", utterances=6, seed=0):
-    return write_demo_corpus(folder, language=language, utterances=utterances, seed=seed, progress=Silent())
+def write(folder, language="en", utterances=6, seed=0, speakers=1):
+    return write_demo_corpus(folder, language=language, utterances=utterances, seed=seed, speakers=speakers, progress=Silent())
 
 
 def content(folder):
@@ -64,6 +64,47 @@ def test_clips_are_short_audible_speech(tmp_path, language):
         assert min(np.abs(samples[:660]).max(), np.abs(samples[-660:]).max()) > 1e-3
         total += len(samples) / rate
     assert summary.seconds == pytest.approx(total, abs=1e-3)
+
+
+@pytest.mark.parametrize("language", VOICES)
+def test_several_speakers_share_the_sentences_and_sound_different(tmp_path, language):
+    write(tmp_path / "corpus", language, utterances=8, speakers=len(SPEAKERS))
+    clips = read_corpus(tmp_path / "corpus", language)
+    assert [clip.speaker for clip in clips] == [speaker.name for speaker in SPEAKERS] * 2
+    one = write(tmp_path / "one", language, utterances=8)
+    assert [(clip.id, clip.text) for clip in clips] == [(clip.id, clip.text) for clip in read_corpus(tmp_path / "one")]
+    assert one.utterances == len({clip.audio.read_bytes() for clip in clips}) == 8
+    pitch = {clip.id: _pitch(soundfile.read(clip.audio)[0]) for clip in clips}
+    kinds = {speaker.name: speaker.variant[1] for speaker in SPEAKERS}
+    women, men = ([pitch[clip.id] for clip in clips if kinds[clip.speaker] == kind] for kind in "fm")
+    assert min(women) > max(men) * 1.2
+
+
+def _pitch(samples, rate=22050):
+    """Hz, by autocorrelation: the median over voiced pieces."""
+    found = []
+    for first in range(0, len(samples) - 2048, 1024):
+        piece = samples[first : first + 2048] - samples[first : first + 2048].mean()
+        likeness = np.correlate(piece, piece, "full")[2047:]
+        lag = rate // 400 + int(likeness[rate // 400 : rate // 60].argmax())
+        if likeness[lag] > 0.6 * likeness[0] > 0:
+            found.append(rate / lag)
+    return float(np.median(found))
+
+
+def test_a_corpus_of_several_is_reused_and_replaced(tmp_path):
+    folder = tmp_path / "corpus"
+    assert not write(folder, speakers=2).reused
+    assert write(folder, speakers=2).reused
+    assert not write(folder, speakers=3).reused
+    assert not write(folder).reused
+    assert not (folder / "manifest.jsonl").exists()
+
+
+@pytest.mark.parametrize(("speakers", "utterances"), [(0, 6), (5, 6), (3, 2)])
+def test_as_many_speakers_as_there_are(tmp_path, speakers, utterances):
+    with pytest.raises(UsageError, match=rf"speakers must be 1 to \d, and not more than utterances \({utterances}\); got {speakers}"):
+        write(tmp_path / "corpus", utterances=utterances, speakers=speakers)
 
 
 def test_same_arguments_same_bytes(corpus, tmp_path):

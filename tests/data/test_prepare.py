@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tts.config import Config, DataConfig
 from tts.config.load import override
 from tts.data.demo_corpus import write_demo_corpus
-from tts.data.prepare import prepare, split
+from tts.data.prepare import prepare
+from tts.data.split import split
 from tts.data.store import FeatureStore
 from tts.errors import CannotWriteError, DataError, UsageError
 from tts.progress import Silent
@@ -392,3 +393,23 @@ def test_ctrl_c_and_kill_in_the_middle_then_again(write_corpus, texts, tmp_path)
     assert [path.name[0] for path in features.parent.iterdir()] == ["."]
     assert run(corpus, features).utterances == 10
     assert FeatureStore.open(features).summary.utterances == 10
+
+
+def test_who_is_not_held_out_or_lost_altogether_is_said(write_corpus, texts, tmp_path, caplog):
+    corpus = write_corpus(texts | {"lost": "This one is silent."})
+    soundfile.write(corpus / "wavs" / "lost.wav", np.zeros(22050), 22050)
+    lines = (corpus / "metadata.csv").read_text().splitlines()
+    entries = [dict(zip(("audio", "text"), line.split("|"), strict=True)) for line in lines]
+    speakers = ["seldom"] + ["often"] * 9 + ["mute"]
+    (corpus / "metadata.csv").unlink()
+    (corpus / "manifest.jsonl").write_text(
+        "".join(
+            json.dumps(entry | {"audio": f"wavs/{entry['audio']}.wav", "speaker": speaker}) + "\n"
+            for entry, speaker in zip(entries, speakers, strict=True)
+        )
+    )
+    with caplog.at_level(logging.WARNING):
+        run(corpus, tmp_path / "features")
+    assert "no clip of seldom is held out" in caplog.text
+    assert "no clip of mute can be used" in caplog.text
+    assert FeatureStore.open(tmp_path / "features").speakers == ["often", "seldom"]

@@ -74,6 +74,25 @@ def test_rates_of_few_clips_are_not_compared(clips, outliers):
     assert check_corpus([], CONFIG) == []
 
 
+def test_rates_are_compared_within_a_speaker():
+    """20 characters a second are odd for one who says 10, and not for one who says 20; of two clips nobody knows what is odd."""
+    slow = [replace(clip, id=f"slow{clip.id}", speaker="slow") for clip in many([10] * 10 + [20])]
+    fast = [replace(clip, id=f"fast{clip.id}", speaker="fast", digest=f"f{clip.digest}") for clip in many([20] * 10)]
+    seldom = [replace(clip, id=f"seldom{clip.id}", speaker="seldom", digest=f"s{clip.digest}") for clip in many([3, 90])]
+    rejections = check_corpus([*slow, *fast, *seldom], CONFIG)
+    assert [(rejection.id, rejection.reason) for rejection in rejections] == [("slow10", "rate_outlier")]
+    assert "20.0 characters a second against a median of 10.0" in rejections[0].detail
+
+
+def test_report_says_what_each_speaker_has():
+    accepted = [replace(GOOD, speaker="b"), replace(GOOD, id="2", speaker="a", seconds=3.0), replace(GOOD, id="3", speaker="a", seconds=1.5)]
+    assert report(accepted, [])["speakers"] == {
+        "a": {"accepted": 2, "seconds": 4.5, "characters_per_second": 7.5},
+        "b": {"accepted": 1, "seconds": 1.0, "characters_per_second": 15.0},
+    }
+    assert "speakers" not in report([GOOD], [])
+
+
 @given(st.lists(st.floats(1, 100), min_size=10, max_size=30))
 def test_at_most_half_are_outliers(rates):
     assert len(check_corpus(many(rates), CONFIG)) <= len(rates) / 2

@@ -167,3 +167,25 @@ def test_what_is_no_store(tmp_path):
         FeatureStore.open(tmp_path / "file")
     with pytest.raises(DataError, match=r"is not a feature store: it has no features\.json"):
         FeatureStore.open(tmp_path)
+
+
+def test_who_speaks_is_kept_by_name_and_number(voices_features, voices_corpus, store):
+    spoken = FeatureStore.open(voices_features)
+    clips = {clip.id: clip for clip in read_corpus(voices_corpus)}
+    assert list(spoken.speakers) == ["mila", "viktor"]
+    assert [spoken.speakers[number] for number in spoken.speaker_numbers] == [clips[name].speaker for name in spoken.ids]
+    for side in (spoken.train, spoken.held_out):
+        assert set(spoken.speaker_numbers[side].tolist()) == {0, 1}
+    spoken.verify()
+    assert store.speakers == []
+    assert store.speaker_numbers.tolist() == [0] * 20
+
+
+def test_a_speaker_that_the_names_do_not_have(voices_features, tmp_path):
+    copy = shutil.copytree(voices_features, tmp_path / "store")
+    with np.load(copy / "index.npz") as index:
+        arrays = dict(index)
+    arrays["speakers"][0] = 2
+    np.savez(copy / "index.npz", **arrays)
+    with pytest.raises(DataError, match="do not belong together"):
+        FeatureStore.open(copy)

@@ -37,6 +37,17 @@ def test_a_clean_corpus(features: Path):
     assert "Median" in text
 
 
+def test_who_speaks_is_listed(features: Path, voices_features: Path):
+    store = FeatureStore.open(voices_features)
+    page = shown(store)
+    rows = {row[0]: row[1:] for row in page.tables["corpus"]}
+    assert {name: row[:2] for name, row in rows.items()} == {
+        name: [str((store.speaker_numbers == number).sum()), str((store.speaker_numbers[store.held_out] == number).sum())]
+        for number, name in enumerate(("mila", "viktor"))
+    }
+    assert shown(FeatureStore.open(features)).tables["corpus"] == []
+
+
 def test_rejected_clips_are_listed_with_their_reasons(features: Path, tmp_path: Path):
     rejected = [{"id": f"clip-{place}", "reason": "too_long", "detail": f"{place}.5 s <is> above"} for place in range(LISTED + 5)]
     counts = {"too_long": len(rejected), "resampled": 3, "mixed_down": 0, "dropped_characters": 7, "trimmed": 0}

@@ -18,7 +18,7 @@ def test_a_damaged_state_is_named(tmp_path, text):
         read_state(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["features.json", "study.json", "metadata.csv"])
+@pytest.mark.parametrize("name", ["features.json", "study.json", "metadata.csv", "manifest.jsonl"])
 def test_the_folder_of_another_stage_is_left_alone(tmp_path, name):
     (tmp_path / name).touch()
     with pytest.raises(UsageError, match=f"holds {name}, so it is not a run folder"):

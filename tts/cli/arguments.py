@@ -10,7 +10,9 @@ from tts.cli.parse import Folder
 Corpus = Annotated[
     Path,
     Folder("read", "corpus"),
-    tyro.conf.arg(metavar="CORPUS", help="Recordings in LJSpeech layout: metadata.csv (id|text) and wavs/, or a tar archive of them."),
+    tyro.conf.arg(
+        metavar="CORPUS", help="Recordings: wavs/ and metadata.csv (id|text), or manifest.jsonl (audio, text, speaker); or a tar archive of them."
+    ),
 ]
 Features = Annotated[Path, Folder(), tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it.")]
 NewFeatures = Annotated[Path, Folder("continued"), tyro.conf.arg(metavar="FEATURES", help="Feature store to make.")]

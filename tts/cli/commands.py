@@ -30,11 +30,12 @@ def demo_corpus(
     language: Annotated[str, tyro.conf.arg(metavar="{en,ru}", help="Language of the sentences.")] = "en",
     utterances: Annotated[int, tyro.conf.arg(metavar="INT", help="Clips.")] = 300,
     seed: Annotated[int, tyro.conf.arg(metavar="INT", help="Seed of the choice of sentences.")] = 0,
+    speakers: Annotated[int, tyro.conf.arg(metavar="INT", help="Voices that share the sentences; several come with a manifest.")] = 1,
 ) -> None:
     """Make a corpus without recordings: espeak-ng speaks sentences of ours."""
     from tts.data.demo_corpus import write_demo_corpus
 
-    made = write_demo_corpus(folder, language=language, utterances=utterances, seed=seed, progress=for_terminal())
+    made = write_demo_corpus(folder, language=language, utterances=utterances, seed=seed, speakers=speakers, progress=for_terminal())
     print(f"{'already there' if made.reused else 'made'}: {made.utterances} clips, {made.seconds / 60:.1f} minutes of speech in {folder}")
 
 

@@ -1,56 +1,48 @@
-"""A folder of recordings and transcripts in the layout of LJSpeech (https://keithito.com/LJ-Speech-Dataset/).
-
-`metadata.csv` has a line `id|text` or `id|text|normalised` for each `wavs/<id>.wav`. Quotation marks are text, not quoting.
-"""
+"""A folder of recordings and transcripts: in the layout of LJSpeech (ljspeech.py), or with a manifest that names speakers (manifest.py)."""
 
 import hashlib
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
+from tts.data.clip import Clip
+from tts.data.ljspeech import EXAMPLE as METADATA_EXAMPLE
+from tts.data.ljspeech import METADATA, WAVS, read_metadata
+from tts.data.manifest import EXAMPLE as MANIFEST_EXAMPLE
+from tts.data.manifest import MANIFEST, read_manifest
 from tts.data.parallel import in_order
 from tts.errors import DataError
 from tts.progress import Progress, Silent
 
-METADATA = "metadata.csv"
-WAVS = "wavs"
 
+def read_corpus(path: Path, language: str | None = None) -> list[Clip]:
+    """The clips of a corpus in the order of its list; the recordings are not opened.
 
-@dataclass(frozen=True)
-class Clip:
-    """One recording and what is said in it."""
-
-    id: str
-    audio: Path
-    text: str
-    """The third column where it is filled, else the second."""
-
-
-def read_corpus(path: Path) -> list[Clip]:
-    """The clips of a corpus in the order of `metadata.csv`; the recordings are not opened.
-
-    Raises DataError for a missing or empty corpus, and for a malformed line, with its number.
+    Raises DataError for a missing or empty corpus, for a malformed line, with its number, and for a clip that is said to be in another
+    language than `language`.
     """
+    listed = path / _list_of(path)
     clips: dict[str, Clip] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        clip = _clip(path, line, f"{path / METADATA}, line {number}")
+    for where, clip in read_metadata(path) if listed.name == METADATA else read_manifest(path, language):
         if clip.id in clips:
-            raise DataError(f"{path / METADATA}, line {number}: id {clip.id!r} appears a second time; ids must be unique")
+            raise DataError(f"{where}: id {clip.id!r} appears a second time; ids must be unique")
         clips[clip.id] = clip
     if not clips:
-        raise DataError(f"{path / METADATA} is empty; expected lines such as 'clip0001|What is said in wavs/clip0001.wav.'")
+        raise DataError(f"{listed} is empty; expected lines such as {METADATA_EXAMPLE if listed.name == METADATA else MANIFEST_EXAMPLE}")
     if not any(clip.audio.is_file() for clip in clips.values()):
-        first = next(iter(clips.values()))
-        raise DataError(f"{path / WAVS} holds none of the {len(clips)} recordings that {METADATA} names; the first would be {first.audio}")
+        first, folder = next(iter(clips.values())), path / WAVS if listed.name == METADATA else path
+        raise DataError(f"{folder} holds none of the {len(clips)} recordings that {listed.name} names; the first would be {first.audio}")
     return list(clips.values())
 
 
+def is_corpus(path: Path) -> bool:
+    """Whether a folder has the list of a corpus."""
+    return any((path / name).exists() for name in (METADATA, MANIFEST))
+
+
 def corpus_digest(path: Path, clips: Sequence[Clip], progress: Progress | None = None) -> str:
-    """Hash of the metadata and of every recording's bytes, so that the same corpus elsewhere is recognised. Shown as the task `read`."""
-    digest = hashlib.sha256((path / METADATA).read_bytes())
+    """Hash of the list and of every recording's bytes, so that the same corpus elsewhere is recognised. Shown as the task `read`."""
+    digest = hashlib.sha256((path / _list_of(path)).read_bytes())
     shown = (progress or Silent()).task("read", len(clips))
     with shown as task, closing(in_order(_content_digest, [clip.audio for clip in clips])) as contents:
         for clip, content in zip(clips, contents, strict=True):
@@ -68,28 +60,15 @@ def _content_digest(audio: Path) -> str:
         return f"unreadable: {error.strerror}"
 
 
-def _lines(path: Path) -> list[str]:
-    expected = f"expected a folder with {METADATA} and {WAVS}/"
+def _list_of(path: Path) -> str:
+    expected = f"expected a folder with {METADATA} and {WAVS}/, or with {MANIFEST}"
     if not path.exists():
         raise DataError(f"corpus {path} does not exist; {expected}")
     if not path.is_dir():
         raise DataError(f"corpus {path} is a file; {expected}")
-    try:
-        # Not str.splitlines: a transcript may hold a form feed or U+2028, which are no line ends here.
-        return (path / METADATA).read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"corpus {path} has no {METADATA}; {expected}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path / METADATA} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path / METADATA} cannot be read: {error.strerror}") from None
-
-
-def _clip(corpus: Path, line: str, where: str) -> Clip:
-    columns = [column.strip() for column in line.split("|")]
-    if len(columns) not in (2, 3):
-        raise DataError(f"{where}: expected 2 or 3 columns divided by '|', as in id|text or id|text|normalised, got {len(columns)}: {line.strip()!r}")
-    name, text = columns[0], columns[2] if len(columns) == 3 and columns[2] else columns[1]
-    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
-        raise DataError(f"{where}: id {name!r} must be a plain file name without its ending, without '/' or a leading dot")
-    return Clip(name, corpus / WAVS / f"{name}.wav", text)
+    there = [name for name in (METADATA, MANIFEST) if (path / name).exists()]
+    if not there:
+        raise DataError(f"corpus {path} has no {METADATA} and no {MANIFEST}; {expected}")
+    if len(there) > 1:
+        raise DataError(f"corpus {path} has both {METADATA} and {MANIFEST}; remove the one that does not hold")
+    return there[0]

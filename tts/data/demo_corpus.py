@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from tts.audio.silence import trim
 from tts.audio.wav import wav_bytes
 from tts.config import AudioConfig
 from tts.data import espeak
-from tts.data.corpus import METADATA, WAVS
+from tts.data.corpus import is_corpus
+from tts.data.ljspeech import METADATA, WAVS
+from tts.data.manifest import MANIFEST
 from tts.errors import TtsError, UsageError
 from tts.progress import Progress
 from tts.storage import building, check_own, replaceable
@@ -33,6 +36,18 @@ WORDS_PER_MINUTE = 150
 """A little slower than espeak's 175, so that each sound lasts for a few frames."""
 
 
+class Speaker(NamedTuple):
+    """One of espeak's variants of a voice."""
+
+    name: str
+    variant: str
+    words_per_minute: int
+
+
+SPEAKERS = (Speaker("mila", "+f2", 150), Speaker("viktor", "+m3", 135), Speaker("nadia", "+f4", 165), Speaker("boris", "+m7", 145))
+"""Who speaks a corpus of several: different in pitch, timbre and pace."""
+
+
 @dataclass(frozen=True)
 class DemoSummary:
     """What was made."""
@@ -43,28 +58,36 @@ class DemoSummary:
     """The folder already held this very corpus."""
 
 
-def write_demo_corpus(folder: Path, *, language: str, utterances: int, seed: int, progress: Progress) -> DemoSummary:
-    """Makes a corpus in LJSpeech layout: `utterances` different sentences, drawn by `seed`, spoken by espeak-ng.
+def write_demo_corpus(folder: Path, *, language: str, utterances: int, seed: int, progress: Progress, speakers: int = 1) -> DemoSummary:
+    """Makes a corpus: `utterances` different sentences, drawn by `seed`, spoken by espeak-ng.
 
-    A sentence is never spoken twice: one that is held out and also trained on would flatter the voice.
-    Raises UsageError for an unknown language or more utterances than sentences, CannotWriteError.
+    One speaker makes the layout of LJSpeech; of several each says every so-manyth sentence, and a manifest names them. A sentence is never
+    spoken twice: one that is held out and also trained on would flatter the voice.
+    Raises UsageError for an unknown language, more utterances than sentences or more speakers than there are, CannotWriteError.
     """
     rows = _rows(language, utterances, seed)
-    origin = {"language": language, "utterances": utterances, "seed": seed, "words_per_minute": WORDS_PER_MINUTE, "rows": rows}
+    if not 1 <= speakers <= min(len(SPEAKERS), utterances):
+        raise UsageError(f"speakers must be 1 to {min(len(SPEAKERS), utterances)}, and not more than utterances ({utterances}); got {speakers}")
+    cast = [Speaker("", "", WORDS_PER_MINUTE)] if speakers == 1 else SPEAKERS[:speakers]
+    origin: dict[str, object] = {"language": language, "utterances": utterances, "seed": seed, "words_per_minute": WORDS_PER_MINUTE, "rows": rows}
+    if speakers > 1:
+        origin["speakers"] = [list(speaker) for speaker in cast]
     made = _already_made(folder, origin, rows)
     if made is not None:
         return made
     seconds = 0.0
     with building(folder) as temporary, progress.task("demo corpus", utterances) as task:
         (temporary / WAVS).mkdir()
-        sample_rate, speech = _speak([spoken for _, _, spoken in rows], VOICES[language])
-        audio = AudioConfig(sample_rate=sample_rate)
-        for (name, _, _), samples in zip(rows, speech, strict=True):
-            clip = trim(samples, audio)
-            (temporary / WAVS / f"{name}.wav").write_bytes(wav_bytes(clip, sample_rate))
-            seconds += len(clip) / sample_rate
-            task.advance()
-        (temporary / METADATA).write_text("".join("|".join(row) + "\n" for row in rows), encoding="utf-8")
+        for place, speaker in enumerate(cast):
+            theirs = rows[place::speakers]
+            sample_rate, speech = _speak([spoken for _, _, spoken in theirs], VOICES[language] + speaker.variant, speaker.words_per_minute)
+            audio = AudioConfig(sample_rate=sample_rate)
+            for (name, _, _), samples in zip(theirs, speech, strict=True):
+                clip = trim(samples, audio)
+                (temporary / WAVS / f"{name}.wav").write_bytes(wav_bytes(clip, sample_rate))
+                seconds += len(clip) / sample_rate
+                task.advance()
+        _write_list(temporary, rows, [cast[place % speakers].name for place in range(utterances)], language)
         (temporary / ORIGIN).write_text(json.dumps(origin | {"seconds": seconds}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return DemoSummary(utterances, seconds, reused=False)
 
@@ -85,9 +108,20 @@ def _rows(language: str, utterances: int, seed: int) -> list[list[str]]:
     return [[f"{language}-{line + 1:04d}", texts[line], normalise(texts[line], language)] for line in chosen]
 
 
+def _write_list(folder: Path, rows: Sequence[Sequence[str]], speakers: Sequence[str], language: str) -> None:
+    if not any(speakers):
+        (folder / METADATA).write_text("".join("|".join(row) + "\n" for row in rows), encoding="utf-8")
+        return
+    entries = (
+        {"audio": f"{WAVS}/{name}.wav", "text": spoken, "speaker": speaker, "language": language}
+        for (name, _, spoken), speaker in zip(rows, speakers, strict=True)
+    )
+    (folder / MANIFEST).write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries), encoding="utf-8")
+
+
 def _already_made(folder: Path, origin: dict[str, object], rows: list[list[str]]) -> DemoSummary | None:
     replaceable(folder)
-    check_own(folder, (METADATA, WAVS, ORIGIN), "a demo corpus")
+    check_own(folder, (METADATA, MANIFEST, WAVS, ORIGIN), "a demo corpus")
     if not folder.exists() or not any(folder.iterdir()):
         return None
     if not (folder / ORIGIN).is_file():
@@ -97,14 +131,14 @@ def _already_made(folder: Path, origin: dict[str, object], rows: list[list[str]]
     except ValueError:
         return None
     complete = all((folder / WAVS / f"{name}.wav").is_file() for name, _, _ in rows)
-    if complete and (folder / METADATA).is_file() and before == origin | {"seconds": before.get("seconds")}:
+    if complete and is_corpus(folder) and before == origin | {"seconds": before.get("seconds")}:
         return DemoSummary(len(rows), before["seconds"], reused=True)
     return None
 
 
-def _speak(texts: Sequence[str], voice: str) -> tuple[int, list[NDArray[np.float32]]]:
+def _speak(texts: Sequence[str], voice: str, rate: int) -> tuple[int, list[NDArray[np.float32]]]:
     """The sample rate, and each text's samples (L,), spoken by a process of espeak's own. Some 2 MB for each minute of speech."""
-    request = json.dumps({"voice": voice, "rate": WORDS_PER_MINUTE, "texts": texts}).encode()
+    request = json.dumps({"voice": voice, "rate": rate, "texts": texts}).encode()
     # By its path and with -P, so that it starts wherever this package was imported from, and sees only what it imports itself.
     command = [sys.executable, "-P", str(Path(espeak.__file__))]
     finished = subprocess.run(command, input=request, capture_output=True, check=False)  # noqa: S603 - our own program

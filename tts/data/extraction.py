@@ -14,7 +14,7 @@ from tts.audio.mel import MelAnalysis
 from tts.audio.silence import trim
 from tts.audio.wav import TooLongError, read_wav
 from tts.config import Config
-from tts.data.corpus import Clip
+from tts.data.clip import Clip
 from tts.data.parallel import in_order
 from tts.data.quality import Measures, Rejection, check_clip
 from tts.errors import DataError
@@ -61,6 +61,7 @@ def extract(clip: Clip, config: Config) -> Extracted | Rejection:
         resampled=recording.resampled,
         mixed_down=recording.mixed_down,
         dropped_characters=encoded.dropped,
+        speaker=clip.speaker,
     )
     rejection = check_clip(measures, config.quality)
     if rejection is not None:

@@ -1,27 +1,28 @@
 """A corpus into a feature store."""
 
-import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tts.audio.silence import trim
 from tts.audio.wav import read_wav, wav_bytes
-from tts.config import AudioConfig, Config, DataConfig
+from tts.config import AudioConfig, Config
 from tts.config.load import to_json
 from tts.data import store
-from tts.data.corpus import Clip, corpus_digest, read_corpus
+from tts.data.clip import Clip
+from tts.data.corpus import corpus_digest, read_corpus
 from tts.data.extraction import Extracted, extract_all
 from tts.data.fingerprint import fingerprint
 from tts.data.mel_file import MelFile
 from tts.data.quality import Measures, Rejection, check_corpus, refuse_if_too_many, report
+from tts.data.split import split
 from tts.data.store import FeatureStore, Summary
 from tts.errors import DataError, UsageError
 from tts.progress import Progress
@@ -61,7 +62,7 @@ def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress)
     Raises DataError for a corpus that cannot be used, UsageError if `features` holds something else, CannotWriteError.
     """
     _check_target(features)
-    clips = read_corpus(corpus)
+    clips = read_corpus(corpus, config.text.language)
     table = SymbolTable.for_language(config.text.language)
     digest = corpus_digest(corpus, clips, progress)
     key = fingerprint(config, table, digest)
@@ -72,33 +73,13 @@ def prepare(corpus: Path, features: Path, config: Config, *, progress: Progress)
         return _result(ready.summary, len(ready.quality["rejected"]), reused=True)
     with building(features) as folder:
         utterances, rejections = _extract(clips, folder, config, progress)
-        held_out = split([utterance.measures.text for utterance in utterances], config.data)
+        _name_the_lost(clips, utterances)
+        held_out = _split(utterances, config)
         _write_held_out(folder, utterances, held_out, config)
         _write_index(folder, utterances, held_out, config)
         _write_json(folder / store.QUALITY, report([utterance.measures for utterance in utterances], rejections))
         summary = _write_summary(folder, utterances, held_out, config, digest)
     return _result(summary, len(rejections), reused=False)
-
-
-def split(texts: Sequence[str], config: DataConfig) -> NDArray[np.bool_]:
-    """(U,) True where an utterance is held out, by its normalised text: all takes of one text fall on the same side.
-
-    Texts are held out in the order of their hashes with the seed, as far as their takes fit into the share (at least the text with the fewest
-    takes), so that a clip more or less moves few others. Raises DataError for fewer than two texts.
-    """
-    takes = Counter(texts)
-    if len(takes) < 2:
-        different = f" that say {len(takes)} text" if len(texts) > 1 else ""
-        raise DataError(f"{len(texts)} usable clips{different} are too few: at least one text is trained on and another is held out")
-    count = min(config.held_out_max, max(1, round(config.held_out_share * len(texts))))
-    ranked = sorted(takes, key=lambda text: hashlib.sha256(f"{config.split_seed}:{text}".encode()).digest())
-    chosen: set[str] = set()
-    for text in ranked:
-        if takes[text] <= count:
-            chosen.add(text)
-            count -= takes[text]
-    chosen = chosen or {min(ranked, key=takes.__getitem__)}
-    return np.array([text in chosen for text in texts])
 
 
 def _check_target(features: Path) -> None:
@@ -153,6 +134,21 @@ def _utterance(result: Extracted) -> _Utterance:
     return _Utterance(result.clip, symbols, len(mel_TM), mel_TM.sum(axis=0), np.square(mel_TM).sum(axis=0), result.measures)
 
 
+def _name_the_lost(clips: Sequence[Clip], utterances: Sequence[_Utterance]) -> None:
+    lost = sorted({clip.speaker for clip in clips} - {utterance.clip.speaker for utterance in utterances})
+    if lost and utterances:
+        logger.warning("no clip of %s can be used; quality.json says why", ", ".join(lost))
+
+
+def _split(utterances: Sequence[_Utterance], config: Config) -> NDArray[np.bool_]:
+    speakers = [utterance.clip.speaker for utterance in utterances]
+    held_out = split([utterance.measures.text for utterance in utterances], config.data, speakers)
+    absent = sorted(set(speakers) - {speakers[place] for place in np.flatnonzero(held_out)})
+    if absent:
+        logger.warning("no clip of %s is held out: too few clips, or data.held_out_share and data.held_out_max are too small", ", ".join(absent))
+    return held_out
+
+
 def _write_held_out(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config) -> None:
     (folder / store.HELD_OUT).mkdir()
     for index in np.flatnonzero(held_out).tolist():
@@ -162,17 +158,22 @@ def _write_held_out(folder: Path, utterances: Sequence[_Utterance], held_out: ND
 
 
 def _write_index(folder: Path, utterances: Sequence[_Utterance], held_out: NDArray[np.bool_], config: Config) -> None:
+    names = sorted({utterance.clip.speaker for utterance in utterances} - {""})
+    # A corpus that names no speakers makes the store that it always made.
+    numbers: dict[str, Any] = {"speakers": np.array([names.index(utterance.clip.speaker) for utterance in utterances])} if names else {}
     np.savez(
         folder / store.INDEX,
         offsets=_offsets([utterance.frames for utterance in utterances]),
         symbols=np.concatenate([utterance.symbols for utterance in utterances]),
         symbol_offsets=_offsets([len(utterance.symbols) for utterance in utterances]),
         held_out=held_out,
+        **numbers,
     )
     texts = {
         "ids": [utterance.clip.id for utterance in utterances],
         "normalised": [utterance.measures.text for utterance in utterances],
         "original": [utterance.clip.text for utterance in utterances],
+        **({"speakers": names} if names else {}),
     }
     _write_json(folder / store.TEXTS, texts)
     (folder / store.CONFIG).write_text(to_json(config), encoding="utf-8")

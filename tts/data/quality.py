@@ -52,6 +52,8 @@ class Measures:
     resampled: bool
     mixed_down: bool
     dropped_characters: int
+    speaker: str = ""
+    """Empty where the corpus names none."""
 
     @property
     def rate(self) -> float:
@@ -77,17 +79,28 @@ def check_clip(clip: Measures, config: QualityConfig) -> Rejection | None:
 
 
 def check_corpus(clips: Sequence[Measures], config: QualityConfig) -> list[Rejection]:
-    """Reasons that show only beside the other clips: duplicates and, from FEWEST_RATES clips on, speech too fast or slow for its text."""
+    """Reasons that show only beside the other clips: duplicates and, from FEWEST_RATES clips of a speaker on, speech too fast or slow for its text.
+
+    Rates are compared within a speaker's clips: people differ by more than a clip with a wrong transcript does.
+    """
     rejections: list[Rejection] = []
     first: dict[tuple[str, str], str] = {}
     for clip in clips:
         twin = first.setdefault((clip.text, clip.digest), clip.id)
         if twin != clip.id:
             rejections.append(Rejection(clip.id, "duplicate", f"text and sound are those of {twin!r}"))
-    if len(clips) < FEWEST_RATES:
-        return rejections
-    deviations, median = _robust_deviations(np.array([clip.rate for clip in clips]))
     duplicates = {rejection.id for rejection in rejections}
+    for name in sorted({clip.speaker for clip in clips}):
+        of_speaker = [clip for clip in clips if clip.speaker == name]
+        if len(of_speaker) >= FEWEST_RATES:
+            rejections += _odd_rates(of_speaker, duplicates, config)
+    return rejections
+
+
+def _odd_rates(clips: Sequence[Measures], duplicates: set[str], config: QualityConfig) -> list[Rejection]:
+    """Of one speaker's clips."""
+    rejections: list[Rejection] = []
+    deviations, median = _robust_deviations(np.array([clip.rate for clip in clips]))
     for clip, deviation in zip(clips, deviations, strict=True):
         if abs(deviation) > config.rate_deviations and clip.id not in duplicates:
             detail = (
@@ -111,7 +124,11 @@ def refuse_if_too_many(rejections: Sequence[Rejection], clips: int, config: Qual
 
 
 def report(accepted: Sequence[Measures], rejections: Sequence[Rejection]) -> dict[str, Any]:
-    """What `quality.json` holds. `repeated_texts` counts clips that say what an accepted clip before them says: further takes."""
+    """What `quality.json` holds. `repeated_texts` counts clips that say what an accepted clip before them says: further takes.
+
+    `speakers` is there where the corpus names them.
+    """
+    names = sorted({clip.speaker for clip in accepted} - {""})
     return {
         "accepted": len(accepted),
         "rejected": [asdict(rejection) for rejection in rejections],
@@ -125,8 +142,18 @@ def report(accepted: Sequence[Measures], rejections: Sequence[Rejection]) -> dic
         },
         "seconds": round(sum(clip.seconds for clip in accepted), 3),
         "trimmed_seconds": round(sum(clip.trimmed_seconds for clip in accepted), 3),
-        "characters_per_second": round(float(np.median([clip.rate for clip in accepted])), 3) if accepted else None,
+        **_pace(accepted),
+        **({"speakers": {name: _share([clip for clip in accepted if clip.speaker == name]) for name in names}} if names else {}),
     }
+
+
+def _share(clips: Sequence[Measures]) -> dict[str, Any]:
+    """What one speaker has of the corpus."""
+    return {"accepted": len(clips), "seconds": round(sum(clip.seconds for clip in clips), 3), **_pace(clips)}
+
+
+def _pace(clips: Sequence[Measures]) -> dict[str, float | None]:
+    return {"characters_per_second": round(float(np.median([clip.rate for clip in clips])), 3) if clips else None}
 
 
 def _robust_deviations(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

@@ -3,8 +3,8 @@
 | file | holds |
 |---|---|
 | `mels.npy` | float32 (frames of all utterances, M) |
-| `index.npz` | `offsets` (U+1), `symbols`, `symbol_offsets` (U+1), `held_out` (U) |
-| `texts.json` | ids, normalised and original texts |
+| `index.npz` | `offsets` (U+1), `symbols`, `symbol_offsets` (U+1), `held_out` (U), `speakers` (U) where the corpus names them |
+| `texts.json` | ids, normalised and original texts; names of the speakers, where there are any, by their numbers |
 | `held_out/<id>.wav` | recordings of the held-out utterances, as analysed |
 | `config.json` | the configuration that it was prepared with |
 | `quality.json` | what was rejected, and why |
@@ -89,6 +89,10 @@ class FeatureStore:
     held_out: NDArray[np.int64]
     """Numbers of the utterances to validate and evaluate on."""
     symbol_table: SymbolTable
+    speakers: Sequence[str]
+    """Names, by number; empty where the corpus names none, and then all utterances have number 0."""
+    speaker_numbers: NDArray[np.int64]
+    """(U,)"""
     _mels: NDArray[np.float32]
     _offsets: NDArray[np.int64]
     _symbols: NDArray[np.int16]
@@ -203,10 +207,13 @@ def _assemble(
     offsets, symbol_offsets = arrays["offsets"].astype(np.int64), arrays["symbol_offsets"].astype(np.int64)
     held_out = arrays["held_out"]
     table = SymbolTable.for_language(summary.language)
+    speakers = texts.get("speakers", [])
+    speaker_numbers = arrays["speakers"].astype(np.int64) if speakers else np.zeros(summary.utterances, dtype=np.int64)
     consistent = (
         len(offsets) == len(symbol_offsets) == summary.utterances + 1
         and all(len(texts[name]) == summary.utterances for name in ("ids", "normalised", "original"))
-        and len(held_out) == summary.utterances
+        and len(held_out) == len(speaker_numbers) == summary.utterances
+        and set(speaker_numbers.tolist()) <= set(range(max(1, len(speakers))))
         and mels.shape == (offsets[-1], config.audio.mels)
         and symbol_offsets[-1] == len(arrays["symbols"])
         and len(table) == summary.symbols
@@ -226,6 +233,8 @@ def _assemble(
         train=np.flatnonzero(~held_out),
         held_out=np.flatnonzero(held_out),
         symbol_table=table,
+        speakers=speakers,
+        speaker_numbers=speaker_numbers,
         _mels=mels,
         _offsets=offsets,
         _symbols=arrays["symbols"],

@@ -42,6 +42,8 @@ def corpus_section(store: FeatureStore) -> Section:
     if counts:
         blocks.append(Note("; ".join(counts).capitalize() + "."))
     blocks.append(Pictures((_durations(store), _rates(store)), 2))
+    if store.speakers:
+        blocks.append(_speakers(store))
     if rejected:
         rows = tuple((str(clip["id"]), str(clip["reason"]).replace("_", " "), str(clip["detail"])) for clip in rejected[:LISTED])
         rest = f", the first {LISTED:,} of {len(rejected):,}" if len(rejected) > LISTED else ""
@@ -49,6 +51,17 @@ def corpus_section(store: FeatureStore) -> Section:
     else:
         blocks.append(Note("Quality control left no clip out.", "good"))
     return Section("corpus", "Voice and corpus", blocks=tuple(blocks))
+
+
+def _speakers(store: FeatureStore) -> Table:
+    rows = []
+    for number, name in enumerate(store.speakers):
+        theirs = np.flatnonzero(store.speaker_numbers == number)
+        length = seconds(int(store.frames[theirs].sum()), store.config.audio)
+        rate = show(sum(len(store.texts[int(place)]) for place in theirs) / length)
+        rows.append((name, f"{len(theirs):,}", f"{np.isin(store.held_out, theirs).sum():,}", show_seconds(length), rate))
+    columns = ("speaker", "clips", "held out", "speech", "characters a second")
+    return Table(columns, tuple(rows), frozenset(columns[1:]), "Who speaks. Speaking rates are compared within a speaker's clips.")
 
 
 def _durations(store: FeatureStore) -> Picture:

@@ -25,7 +25,7 @@ from tts.storage import clear_partial, prepare_folder, reporting, write_text
 State = Literal["running", "finished", "preempted", "interrupted", "stopped", "diverged"]
 """running: under way, or killed. preempted: by SIGTERM. interrupted: by Ctrl-C. stopped: by the caller, as a trial that is pruned."""
 
-FOREIGN = ("features.json", "study.json", "metadata.csv")
+FOREIGN = ("features.json", "study.json", "metadata.csv", "manifest.jsonl")
 """Files of other stages: a folder that has one is not a run's, and training there would overwrite its config.json."""
 
 
