@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tts.config import Config
 from tts.config.load import override
 from tts.data.batch import Batch
+from tts.losses.consistency import attention_consistency_loss
 from tts.losses.gate import gate_loss
 from tts.losses.guided_attention import guided_attention_loss
 from tts.losses.mel import mel_loss
 from tts.losses.total import total_loss
+from tts.model.decoder import DecoderOutput
 from tts.model.output import Tacotron2Output
 
 FACTOR, MELS = 3, 4
@@ -51,6 +55,36 @@ def test_terms_are_unweighted_and_the_total_is_their_weighted_sum():
     assert losses.terms == expected
     by_hand = expected["mel_before"] + expected["mel_after"] + 0.5 * expected["gate"] + 2.0 * expected["guided_attention"]
     torch.testing.assert_close(losses.total, by_hand)
+
+
+@pytest.mark.parametrize("consistency", ["attention", "mel"])
+def test_a_coarse_decoder_adds_its_own_terms_and_the_consistency(consistency):
+    """Its output has ten frames in two steps, the other's nine in three."""
+    batch, output = batch_and_output([7, 1, 4])
+    coarse = DecoderOutput(torch.randn(3, 10, MELS), torch.randn(3, 10), torch.randn(3, 2, 5).softmax(2))
+    knobs = config(
+        model__coarse_reduction_factor=5,
+        losses__gate_weight=0.5,
+        losses__gate_positive_weight=3.0,
+        double_decoder__consistency=consistency,
+        double_decoder__weight=2.0,
+        double_decoder__coarse_weight=0.3,
+    )
+    plain, losses = total_loss(output, batch, knobs, step=0), total_loss(replace(output, coarse=coarse), batch, knobs, step=0)
+    lengths_B = batch.mel_lengths_B
+    if consistency == "attention":
+        alignments = output.alignment_BSN, coarse.alignment_BSN
+        distance = attention_consistency_loss(*alignments, batch.symbol_lengths_B, lengths_B, reduction_factors=(FACTOR, 5))
+    else:
+        distance = mel_loss(output.mel_post_BTM, coarse.mel_BTM[:, :9], lengths_B, "mse")
+    expected = {
+        "coarse_mel": mel_loss(coarse.mel_BTM, batch.mel_BTM, lengths_B, "mse"),
+        "coarse_gate": gate_loss(coarse.gate_logits_BT, lengths_B, reduction_factor=5, positive_weight=3.0),
+        "consistency": distance,
+    }
+    assert losses.terms == plain.terms | expected
+    added = 0.3 * (expected["coarse_mel"] + 0.5 * expected["coarse_gate"]) + 2.0 * expected["consistency"]
+    torch.testing.assert_close(losses.total, plain.total + added)
 
 
 def test_a_term_of_weight_zero_is_reported_but_not_minimised():

@@ -21,6 +21,8 @@ cases = st.fixed_dictionaries(
         "model.reduction_factor": st.sampled_from([3, 5]),
         "model.initial_reduction_factor": st.sampled_from([0, 6]),
         "training.reduction_interval": st.sampled_from([1, 2]),
+        "model.coarse_reduction_factor": st.sampled_from([0, 7]),
+        "double_decoder.consistency": st.sampled_from(["attention", "mel"]),
         "losses.mel": st.sampled_from(["mse", "l1"]),
         "losses.gate_weight": st.sampled_from([0.0, 1.0]),  # without: parameters that nobody has a gradient for
         "optimiser.clip_norm": st.sampled_from([0.1, 1e6]),

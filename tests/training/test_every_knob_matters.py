@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from tts.config import Choices, Config, Search, knobs
+from tts.config import OBJECTIVES, Choices, Config, Search, knobs
 from tts.config.load import override
 from tts.progress import Silent
 from tts.training.loop import train
@@ -21,6 +21,14 @@ SEARCHED = {knob.path: knob.search for knob in knobs(Config) if knob.search}
 
 DECAYING = {"optimiser.decay_start": 0, "optimiser.warmup_steps": 0, "optimiser.decay_half_life": 2}
 FADING = {"guided_attention.hold_steps": 0, "guided_attention.decay_steps": 4}
+
+# What must be set for a searched knob to have a say.
+DOUBLE = {"model.coarse_reduction_factor": 7}
+NEEDED = {
+    "double_decoder.consistency": DOUBLE,
+    "double_decoder.weight": DOUBLE,
+    "double_decoder.coarse_weight": DOUBLE,
+}
 
 # Knob: another value than the base's, and what else must be set for it to have a say.
 OTHERS = {
@@ -87,7 +95,8 @@ def test_a_searched_knob_changes_the_outcome(outcome, path):
     low, high = _ends(SEARCHED[path])
     kind = next(knob.type for knob in knobs(Config) if knob.path == path)
     low, high = (int(low), int(high)) if kind is int else (low, high)
-    assert outcome({path: low}) != outcome({path: high})
+    needed = NEEDED.get(path, {})
+    assert outcome(needed | {path: low}) != outcome(needed | {path: high})
 
 
 @pytest.mark.parametrize("path", OTHERS)
@@ -97,6 +106,6 @@ def test_any_other_knob_of_network_and_fitting_changes_the_outcome(outcome, path
 
 
 def test_no_knob_of_network_and_fitting_is_left_out():
-    fitting = {knob.path for knob in knobs(Config) if knob.path.split(".")[0] in ("model", "losses", "guided_attention", "optimiser")}
+    fitting = {knob.path for knob in knobs(Config) if knob.path.split(".")[0] in ("model", *OBJECTIVES, "optimiser")}
     assert fitting - SEARCHED.keys() - OTHERS.keys() == set()
     assert SEARCHED.keys() & OTHERS.keys() == set()

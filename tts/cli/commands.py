@@ -10,7 +10,7 @@ from tts.cli import doctor, katib, tracking
 from tts.cli import study as study_commands
 from tts.cli.arguments import Corpus, Features, Launcher, NewFeatures, NewRun, Out, Run, Storage, Store, Study, StudyName, WarmStart
 from tts.cli.parse import Command, Folder
-from tts.config import Config
+from tts.config import OBJECTIVES, Config
 from tts.config.load import override
 from tts.config.resolve import config_of
 from tts.errors import UsageError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tts.training.ranks import Ranks
 
 ALL = tuple(Config.model_fields)
-FITTING = ("data", "model", "losses", "guided_attention", "optimiser", "training")
+FITTING = ("data", "model", *OBJECTIVES, "optimiser", "training")
 
 
 def demo_corpus(

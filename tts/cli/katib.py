@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from tts.cli.parse import Command, Folder
-from tts.config import Config
+from tts.config import OBJECTIVES, Config
 from tts.progress import Silent
 
 Features = Annotated[Path, Folder(), tyro.conf.arg(metavar="FEATURES", help="Feature store, as `tts prepare` makes it.")]
@@ -39,7 +39,7 @@ def trial(features: Features, run: Run, *, config: Config) -> None:
             print(line, flush=True)
 
 
-SHOWN = ("tuning", "data", "model", "losses", "guided_attention", "optimiser", "training", "tracking")
+SHOWN = ("tuning", "data", "model", *OBJECTIVES, "optimiser", "training", "tracking")
 COMMANDS = (
     Command(experiment, "katib-experiment", taken=tuple(Config.model_fields), shown=("tuning", "cluster", *SHOWN[1:]), folder=""),
     Command(trial, "katib-trial", taken=tuple(Config.model_fields), shown=SHOWN, folder="features"),

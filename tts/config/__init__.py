@@ -2,26 +2,32 @@
 
 From here come the command line's flags and help, the JSON schema, the study's distributions, the tracked parameters,
 `config.json` and the YAML files. The sections live in voice.py (text, audio, quality, data), network.py (model),
-fitting.py (losses, guided_attention, optimiser, training), search.py (tuning), cluster.py (cluster) and verdict.py (synthesis, evaluation, tracking).
+fitting.py (losses, guided_attention, double_decoder, optimiser, training), search.py (tuning), cluster.py (cluster) and verdict.py (synthesis,
+evaluation, tracking).
 """
 
 from pydantic import Field
 
 from tts.config.cluster import ClusterConfig, Toleration
-from tts.config.fitting import GuidedAttentionConfig, LossConfig, OptimiserConfig, TrainingConfig
+from tts.config.fitting import DoubleDecoderConfig, GuidedAttentionConfig, LossConfig, OptimiserConfig, TrainingConfig
 from tts.config.knob import Choices, Knob, Search, Section, knobs
 from tts.config.network import ModelConfig
 from tts.config.search import Condition, ObjectiveTerm, Range, TuningConfig
 from tts.config.verdict import EvaluationConfig, SynthesisConfig, TrackingConfig
 from tts.config.voice import AudioConfig, DataConfig, QualityConfig, TextConfig
 
+OBJECTIVES = ("losses", "guided_attention", "double_decoder")
+"""Sections that say what is minimised."""
+
 __all__ = [
+    "OBJECTIVES",
     "AudioConfig",
     "Choices",
     "ClusterConfig",
     "Condition",
     "Config",
     "DataConfig",
+    "DoubleDecoderConfig",
     "EvaluationConfig",
     "GuidedAttentionConfig",
     "Knob",
@@ -53,6 +59,7 @@ class Config(Section):
     model: ModelConfig = Field(default_factory=ModelConfig, description="The network.")
     losses: LossConfig = Field(default_factory=LossConfig, description="Weights of the loss terms.")
     guided_attention: GuidedAttentionConfig = Field(default_factory=GuidedAttentionConfig, description="Push towards a diagonal attention.")
+    double_decoder: DoubleDecoderConfig = Field(default_factory=DoubleDecoderConfig, description="Agreement with a second, coarse decoder.")
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig, description="Adam, its schedule and clipping.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The training loop.")
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The study.")

@@ -1,10 +1,10 @@
-"""Knobs of how the network is fitted: losses, guided attention, optimiser, training loop."""
+"""Knobs of how the network is fitted: losses, guided attention, double decoder, optimiser, training loop."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tts.config.knob import Search, Section
+from tts.config.knob import Choices, Search, Section
 
 
 class LossConfig(Section):
@@ -25,6 +25,23 @@ class GuidedAttentionConfig(Section):
     hold_steps: Annotated[int, Field(ge=0, description="Steps at full weight.")] = 10_000
     decay_steps: Annotated[int, Field(ge=1, description="Steps in which the weight then falls linearly to final_share.")] = 10_000
     final_share: Annotated[float, Field(ge=0, le=1, description="Share of the weight that stays for good.")] = 0.0
+
+
+class DoubleDecoderConfig(Section):
+    """Double decoder consistency (Gölge 2020, erogol.com/ddc): a coarse decoder that finds the alignment early, and agreement with it.
+
+    Has a say where model.coarse_reduction_factor is set.
+    """
+
+    consistency: Annotated[
+        Literal["attention", "mel"],
+        Field(description="What has to agree: both decoders' attention, frame by frame, or the mel after the postnet with the coarse decoder's mel."),
+        Choices(("attention", "mel")),
+    ] = "attention"
+    weight: Annotated[float, Field(ge=0, description="Weight of the consistency."), Search(0.1, 5.0, log=True)] = 1.0
+    coarse_weight: Annotated[
+        float, Field(gt=0, description="Weight of the coarse decoder's own losses, beside those of the one that speaks."), Search(0.1, 2.0, log=True)
+    ] = 1.0
 
 
 class OptimiserConfig(Section):

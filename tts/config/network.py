@@ -34,6 +34,11 @@ class ModelConfig(Section):
             description="Frames that a decoder step writes at first; one less after each training.reduction_interval. 0: no such schedule.",
         ),
     ] = 0
+    coarse_reduction_factor: Annotated[
+        int,
+        Field(ge=0, le=20, description="Frames that one step of a second decoder writes, which only training has; 0: no second decoder."),
+        Choices((0, 6, 8)),
+    ] = 0
     postnet_convolutions: Annotated[int, Field(ge=2, le=8, description="Convolutions of the postnet.")] = 5
     postnet_channels: Annotated[int, Field(ge=4, description="Width of the postnet.")] = 512
     postnet_kernel: Annotated[int, Field(ge=1, le=31, description="Frames; odd.")] = 5
@@ -50,6 +55,11 @@ class ModelConfig(Section):
             raise ValueError(
                 f"initial_reduction_factor must be at least reduction_factor ({self.reduction_factor}), to which it falls, or 0 for no schedule; "
                 f"got {self.initial_reduction_factor}"
+            )
+        if 0 < self.coarse_reduction_factor <= self.largest_reduction_factor:
+            raise ValueError(
+                f"coarse_reduction_factor must exceed that of every step ({self.largest_reduction_factor}), or be 0 for no second decoder; "
+                f"got {self.coarse_reduction_factor}"
             )
         return self
 

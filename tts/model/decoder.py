@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tts.config import ModelConfig
 from tts.model.attention.choice import new_attention
 from tts.model.attention_loop import attention_loop
-from tts.model.frames import decoder_inputs, frames_of_steps
+from tts.model.frames import decoder_inputs, frames_of_steps, frames_per_step
 from tts.model.prenet import Prenet
 
 
@@ -29,6 +29,11 @@ class DecoderOutput:
     gate_logits_BT: Tensor
     alignment_BSN: Tensor
     """float32 (float64 stays)."""
+
+    @property
+    def reduction_factor(self) -> int:
+        """Frames of a step; 1 where there is none."""
+        return frames_per_step(self.mel_BTM, self.alignment_BSN)
 
 
 class Decoder(nn.Module):

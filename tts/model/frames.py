@@ -45,3 +45,9 @@ def decoder_inputs(mel_BTM: Tensor, reduction_factor: int) -> Tensor:
     """(B, S, M): for each step the last frame of the step before; zeros, the go frame, for the first."""
     last_BSM = steps_of_frames(mel_BTM, reduction_factor)[:, :, -1]
     return functional.pad(last_BSM, (0, 0, 1, 0))[:, : last_BSM.shape[1]]
+
+
+def frames_per_step(mel_BTM: Tensor, alignment_BSN: Tensor) -> int:
+    """r, by the shapes: it may change in the course of training, so an output itself tells it. 1 where there is no step."""
+    frames, steps = mel_BTM.shape[1], alignment_BSN.shape[1]
+    return frames // steps if steps else 1

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from tts.model.decoder import DecoderOutput
+from tts.model.frames import frames_per_step
+
 
 @dataclass(frozen=True)
 class Tacotron2Output:
@@ -20,6 +23,8 @@ class Tacotron2Output:
     """Stop gate, one logit a frame: positive at and after the last frame."""
     alignment_BSN: Tensor
     """Attention weights, float32, a distribution over the true symbols in each step."""
+    coarse: DecoderOutput | None = None
+    """What the coarse decoder made of the same batch, with its own r; None without one."""
 
     @property
     def reduction_factor(self) -> int:
@@ -46,9 +51,3 @@ class Synthesis:
     def reduction_factor(self) -> int:
         """Frames of a step."""
         return frames_per_step(self.mel_BTM, self.alignment_BSN)
-
-
-def frames_per_step(mel_BTM: Tensor, alignment_BSN: Tensor) -> int:
-    """r, by the shapes: it may change in the course of training, so an output itself tells it. 1 where there is no step."""
-    frames, steps = mel_BTM.shape[1], alignment_BSN.shape[1]
-    return frames // steps if steps else 1

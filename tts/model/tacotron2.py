@@ -7,8 +7,14 @@ Inside, every mel band has mean 0 and deviation 1 (ESPnet's global mean and vari
 what goes in and comes out stays a log mel). Log mels around -5 cost the untrained network hundreds of steps: after 300 steps of the demo
 preset on its corpus the validation loss of the mel was 1.3 with and 5.9 without it.
 
+For training there may be a second, coarse decoder, of a larger reduction factor (Gölge 2020, erogol.com/ddc; tts/losses/consistency.py). It reads the
+memory of the one that speaks, not a detached copy as in Coqui's implementation: it aligns first, and until the other does, the encoder learns
+from it what it can learn from nothing else. The postnet has no part in it, so that its batch statistics are those of what is spoken.
+
 Shape letters: B batch, N symbols, T frames, S decoder steps, M mels.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +35,7 @@ class Tacotron2(nn.Module):
         super().__init__()
         self.encoder = Encoder(config, symbols=symbols)
         self.decoder = Decoder(config, mels=mels)
+        self.coarse_decoder = Decoder(_coarse(config), mels=mels) if config.coarse_reduction_factor else None
         self.postnet = Postnet(config, mels=mels)
         self.register_buffer("mel_mean_M", torch.zeros(mels))
         self.register_buffer("mel_deviation_M", torch.ones(mels))
@@ -55,12 +62,15 @@ class Tacotron2(nn.Module):
         keeps it on at inference.
         """
         memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
-        decoded = self.decoder(memory_BNE, symbol_lengths_B, self._inward(mel_BTM))
+        inward_BTM = self._inward(mel_BTM)
+        decoded = self.decoder(memory_BNE, symbol_lengths_B, inward_BTM)
+        coarse = self.coarse_decoder(memory_BNE, symbol_lengths_B, inward_BTM) if self.coarse_decoder else None
         return Tacotron2Output(
             mel_BTM=self._outward(decoded.mel_BTM),
             mel_post_BTM=self._outward(self.postnet(decoded.mel_BTM, mel_lengths_B)),
             gate_logits_BT=decoded.gate_logits_BT,
             alignment_BSN=decoded.alignment_BSN,
+            coarse=coarse and replace(coarse, mel_BTM=self._outward(coarse.mel_BTM)),
         )
 
     @torch.no_grad()
@@ -85,3 +95,8 @@ class Tacotron2(nn.Module):
             alignment_BSN=run.alignment_BSN,
             stopped_B=run.stopped_B,
         )
+
+
+def _coarse(config: ModelConfig) -> ModelConfig:
+    """Of the coarse decoder: all as in the other, but for the frames of a step."""
+    return config.model_copy(update={"reduction_factor": config.coarse_reduction_factor, "initial_reduction_factor": 0})

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
-from tts.config import Config
+from tts.config import OBJECTIVES, Config
 from tts.config.load import flatten, from_mapping
 from tts.errors import DataError, UsageError
 from tts.model.tacotron2 import Tacotron2
@@ -148,7 +148,16 @@ class Checkpoints:
 def check_resumable(content: Mapping[str, Any], config: Config, fingerprint: str, run: Path) -> None:
     """Raises UsageError that names everything in which a run differs from the checkpoint that it would go on from."""
     saved, asked = flatten(from_mapping(content["config"], f"checkpoint in {run}")), flatten(config)
-    sections = ("text.", "audio.", "model.", "losses.", "guided_attention.", "optimiser.", "training.", "data.frame_budget", "data.max_batch_size")
+    sections = (
+        "text.",
+        "audio.",
+        "model.",
+        *(f"{section}." for section in OBJECTIVES),
+        "optimiser.",
+        "training.",
+        "data.frame_budget",
+        "data.max_batch_size",
+    )
     free = {f"training.{name}" for name in MAY_CHANGE}
     different = [
         f"{name} is {asked[name]!r}, the run has {saved[name]!r}"

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from tts.data.batch import Batch
 from tts.losses.total import Losses
 from tts.model.batch_norm import MaskedBatchNorm1d
+from tts.model.decoder import DecoderOutput
 from tts.model.output import Tacotron2Output
+from tts.model.tacotron2 import Tacotron2
 from tts.training.ranks import Ranks
 
 
@@ -21,7 +23,7 @@ def norms(model: nn.Module) -> list[MaskedBatchNorm1d]:
     return [module for module in model.modules() if isinstance(module, MaskedBatchNorm1d)]
 
 
-def idle_output(model: nn.Module, batch: Batch) -> Tacotron2Output:
+def idle_output(model: Tacotron2, batch: Batch) -> Tacotron2Output:
     """What the network makes of a batch without rows: nothing, but its batch norms take part in the others' sums, in both directions."""
     link = torch.zeros((), dtype=batch.mel_BTM.dtype, device=batch.mel_BTM.device, requires_grad=True)
     for norm in norms(model):
@@ -29,7 +31,9 @@ def idle_output(model: nn.Module, batch: Batch) -> Tacotron2Output:
         link = norm(x_BCL, torch.zeros(0, 1, 1, dtype=torch.bool, device=link.device)).sum()
     mel_BTM = batch.mel_BTM + link
     empty = batch.mel_BTM.new_zeros
-    return Tacotron2Output(mel_BTM=mel_BTM, mel_post_BTM=mel_BTM, gate_logits_BT=empty(0, mel_BTM.shape[1]), alignment_BSN=empty(0, 0, 0))
+    spoken = DecoderOutput(mel_BTM, empty(0, mel_BTM.shape[1]), empty(0, 0, 0))
+    coarse = spoken if model.coarse_decoder else None
+    return Tacotron2Output(mel_BTM, mel_BTM, spoken.gate_logits_BT, spoken.alignment_BSN, coarse)
 
 
 def add_up(model: nn.Module, losses: Losses, batch: Batch, ranks: Ranks) -> Losses:

@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tts
-from tts.config import Config
+from tts.config import OBJECTIVES, Config
 from tts.config.load import flatten, override
 from tts.errors import DataError, UsageError
 from tts.storage import is_remote, prepare_folder
@@ -37,7 +37,7 @@ BASELINE = 0
 """Number of the trial that has the configuration's own values."""
 
 # What must stay the same for trials to be comparable; the searched knobs themselves are set by each trial.
-_SECTIONS = ("text", "audio", "data", "model", "losses", "guided_attention", "optimiser")
+_SECTIONS = ("text", "audio", "data", "model", *OBJECTIVES, "optimiser")
 _KNOBS = (
     "training.seed",
     "training.precision",

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tts.config import Choices, Condition, Config, Knob, Range, Search, TuningConfig, knobs
+from tts.config import OBJECTIVES, Choices, Condition, Config, Knob, Range, Search, TuningConfig, knobs
 from tts.config.load import flatten, override
 from tts.errors import UsageError
 from tts.tuning.search.ranges import spread
@@ -15,7 +15,7 @@ from tts.tuning.search.ranges import spread
 Space = dict[str, BaseDistribution]
 
 # Whatever else a knob of these sections says, a trial can be trained with it on the study's features.
-_SECTIONS = ("model.", "losses.", "guided_attention.", "optimiser.")
+_SECTIONS = tuple(f"{section}." for section in ("model", *OBJECTIVES, "optimiser"))
 
 
 def search_space(tuning: TuningConfig) -> Space:
