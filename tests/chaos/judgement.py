@@ -62,9 +62,10 @@ def judge_runs(stage: Stage, trials: list[FrozenTrial], seen: dict[str, set[int]
 
 
 def judge_replays(stage: Stage, trials: list[FrozenTrial], number: int) -> Iterator[Fault]:
-    """The trials that were interrupted most are trained again, alone: each number in their metrics.jsonl must come out the same."""
+    """The finished trials that were interrupted most are trained again, alone: each number in their metrics.jsonl must come out the same."""
     store = FeatureStore.open(stage.features)
-    for trial in sorted(trials, key=lambda trial: -len(trial.user_attrs.get("interruptions", [])))[:number]:
+    finished = [trial for trial in trials if trial.state.is_finished()]
+    for trial in sorted(finished, key=lambda trial: -len(trial.user_attrs.get("interruptions", [])))[:number]:
         run = stage.study / "trials" / str(trial.number)
         config = from_mapping(json.loads((run / "config.json").read_text(encoding="utf-8")), "trial")
         lines = read_lines(run)
