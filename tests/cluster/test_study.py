@@ -17,7 +17,7 @@ from tts.progress import Silent
 from tts.training.loop import train
 from tts.training.preemption import StopFlag
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def laptop(cluster: Cluster, stack: Stack, images: Images, features: Path, tmp_p
 def test_a_study_whose_trials_run_in_pods(laptop: Laptop, tmp_path: Path) -> None:
     config = laptop.config("voices", trials=4, steps=24, validation_interval=6)
     tuning = laptop.tune(config, "voices")
-    pods = eventually(lambda: laptop.jobs("voices") and laptop.pods("voices"), "pods run", 120)
+    pods = eventually(lambda: laptop.jobs("voices") and laptop.pods("voices"), "pods run", 180)
     jobs = laptop.jobs("voices")
     events = laptop.cluster.get("events", namespace=laptop.namespace)
 
@@ -61,7 +61,7 @@ def test_a_study_whose_trials_run_in_pods(laptop: Laptop, tmp_path: Path) -> Non
 def test_a_pod_for_each_trial(laptop: Laptop) -> None:
     config = laptop.config("one each", trials=3, trials_per_pod=1, steps=12, validation_interval=4)
     tuning = laptop.tune(config, "one each")
-    (job,) = eventually(lambda: laptop.jobs("one each"), "the Job is there", 60)
+    (job,) = eventually(lambda: laptop.jobs("one each"), "the Job is there", 180)
 
     assert tuning.ended(240) == 0, tuning.said()
 

@@ -158,6 +158,10 @@ class TrialPods:
         """As the launcher says."""
         return self._launcher.poll()
 
+    def preempted(self) -> None:
+        """The Job stays."""
+        self._launcher.preempted()
+
     def stop(self) -> None:
         """As the launcher does."""
         self._launcher.stop()

@@ -77,6 +77,9 @@ class Launcher(Protocol):
     def stop(self) -> None:
         """Asks them to hand their trials back and waits until they are gone; those that do not go are killed. Once more does nothing."""
 
+    def preempted(self) -> None:
+        """This process is told to end (SIGTERM) and may be started again elsewhere: called before `stop`, which then leaves who can wait for that."""
+
 
 class LocalLauncher:
     """Worker processes on this machine. They end with this process, however it ends: each watches the pipe that it holds."""
@@ -93,6 +96,9 @@ class LocalLauncher:
         with reporting(self._logs):
             self._logs.mkdir(parents=True, exist_ok=True)
         self._processes = [self._start(number) for number in range(workers)]
+
+    def preempted(self) -> None:
+        """Processes of this machine go with it."""
 
     def poll(self) -> Workers:
         """By the exit codes of the processes. A worker that was killed, by the kernel for its memory say, is started again, `restarts` times."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -194,7 +195,7 @@ def _run(
     """Runs workers until the budget is spent. They are gone when it returns or raises, unless `check` says that they are another's by now."""
     fleet = Fleet(study, lambda: stop)
     with (
-        _started(launcher, task, workers),
+        _started(launcher, task, workers, stop),
         _ending_as_asked(stop, task.name),
         shown(progress, snapshot(study, workers=workers, stop=lambda: stop)) as view,
     ):
@@ -215,7 +216,7 @@ def _run(
 
 
 @contextmanager
-def _started(launcher: Launcher, task: Task, workers: int) -> Iterator[None]:
+def _started(launcher: Launcher, task: Task, workers: int, stop: StopFlag) -> Iterator[None]:
     """Workers run for the time of the block, and are gone after it, unless it says that they are another's by now."""
     try:
         launcher.start(task, workers)
@@ -223,6 +224,8 @@ def _started(launcher: Launcher, task: Task, workers: int) -> Iterator[None]:
     except TakenOverError:
         raise
     except BaseException:
+        if stop.signal is signal.SIGTERM:
+            launcher.preempted()
         launcher.stop()
         raise
     else:

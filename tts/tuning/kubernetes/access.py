@@ -55,8 +55,9 @@ class RefusedError(Exception):
 class Cluster:
     """A namespace of a cluster. Objects come as they are on the wire: turning 1,000 pods into the client's classes takes a second."""
 
-    def __init__(self, client: ApiClient, namespace: str, account: str) -> None:
-        self._client, self.namespace, self.account = client, namespace, account
+    def __init__(self, client: ApiClient, namespace: str, account: str, *, inside: bool = False) -> None:
+        """`inside`: this program runs in a pod of it."""
+        self._client, self.namespace, self.account, self.inside = client, namespace, account, inside
         self.server: str = client.configuration.host
         self._answered = False
 
@@ -178,7 +179,7 @@ def connect(namespace: str = "") -> Cluster:
             raise UsageError(WITHOUT_CONFIGURATION.format(place=named))
     except (ConfigException, OSError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise UsageError(f"the kubeconfig {named} cannot be used: {' '.join(str(error).split()) or type(error).__name__}") from error
-    return Cluster(ApiClient(configuration), namespace or inside, account)
+    return Cluster(ApiClient(configuration), namespace or inside, account, inside="KUBERNETES_SERVICE_HOST" in os.environ)
 
 
 def _problem(error: ApiException) -> OutOfReachError | RefusedError:

@@ -142,6 +142,12 @@ class KubernetesLauncher:
                 self._name, self._cluster.namespace, error, self._name,
             )  # fmt: skip
 
+    def preempted(self) -> None:
+        """In a pod, which a drained node evicts, the Job stays for the launcher that is started again. If none is, its workers miss our sign."""
+        if self._cluster.inside and self._job is not None:
+            logger.info("Job %s is left to whoever launches the study again; its workers stop when nobody does", self._name)
+            self.leave()
+
     def leave(self) -> None:
         """From now on the Job is another's concern: `stop` leaves it."""
         self._leaving = True
