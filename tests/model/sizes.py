@@ -4,6 +4,8 @@ from tts.config import ModelConfig
 
 SYMBOLS, MELS = 11, 5
 
+MECHANISMS = ("location", "dynamic_convolution", "forward")
+
 WITHOUT_DROPOUT = {
     "encoder_dropout": 0.0,
     "attention_dropout": 0.0,
@@ -13,7 +15,7 @@ WITHOUT_DROPOUT = {
 }
 
 
-def model_config(**knobs: float) -> ModelConfig:
+def model_config(**knobs: float | str) -> ModelConfig:
     """A small network; dropout as in the paper unless `WITHOUT_DROPOUT` is passed."""
     sizes = {
         "symbol_embedding": 7,
@@ -22,6 +24,10 @@ def model_config(**knobs: float) -> ModelConfig:
         "attention": 8,
         "location_filters": 3,
         "location_kernel": 5,
+        "static_filters": 2,
+        "dynamic_filters": 3,
+        "filter_length": 5,
+        "prior_length": 4,
         "attention_lstm": 10,
         "prenet": 4,
         "decoder_lstm": 9,

@@ -4,18 +4,15 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from tests.model.sizes import model_config
+from tests.model.sizes import MECHANISMS, model_config
 from tts.model.attention.choice import new_attention
 from tts.model.attention.mechanism import Operands
 from tts.model.attention_loop import attention_loop
 
-MECHANISMS = ({},)
-"""Knobs that choose a mechanism."""
 
-
-def loop_on(mechanism: dict, *, steps: int, symbol_lengths: list[int], dtype: torch.dtype):
+def loop_on(mechanism: str, *, steps: int, symbol_lengths: list[int], dtype: torch.dtype):
     """A function of the leaves alone that runs the loop, and the leaves by name. In any type they are bf16 numbers: only arithmetic differs."""
-    config = model_config(**mechanism)
+    config = model_config(attention_mechanism=mechanism)
     torch.manual_seed(0)
     attention = new_attention(config)
     batch, gates, width = len(symbol_lengths), 4 * config.attention_lstm, config.attention_lstm + config.encoder_lstm
@@ -39,15 +36,18 @@ def loop_on(mechanism: dict, *, steps: int, symbol_lengths: list[int], dtype: to
     return run, leaves
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS, ids=str)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_every_gradient_equals_finite_differences(mechanism):
     run, leaves = loop_on(mechanism, steps=4, symbol_lengths=[6, 1, 4], dtype=torch.float64)
     assert gradcheck(run, tuple(leaves.values()), fast_mode=True)
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS, ids=str)
+@pytest.mark.parametrize("mechanism", ["location", "dynamic_convolution"])
 def test_half_precision_gradients_do_not_lose_steps_on_the_way(mechanism):
-    """Summed in bf16, whose 8 bits swallow what is 256 times smaller, 600 steps are off by 4 % (keys) to 20 % (score)."""
+    """Summed in bf16, whose 8 bits swallow what is 256 times smaller, 600 steps are off by 4 % (keys) to 20 % (score).
+
+    Forward attention adds to the same sums, but cannot show it: rounding alone turns its gradients here by 10 %, in any arithmetic.
+    """
     gradients = []
     for dtype in (torch.float32, torch.bfloat16):
         run, leaves = loop_on(mechanism, steps=600, symbol_lengths=[6, 4], dtype=dtype)

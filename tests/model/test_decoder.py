@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model import textbook
-from tests.model.sizes import MELS, WITHOUT_DROPOUT, model_config
+from tests.model.sizes import MECHANISMS, MELS, WITHOUT_DROPOUT, model_config
 from tts.data.batch import length_mask
 from tts.model.decoder import Decoder, DecoderOutput
 
@@ -29,17 +29,20 @@ def assert_same(decoder: Decoder, memory_BNE: torch.Tensor, ours: DecoderOutput,
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10, msg=lambda text, name=name: f"gradient of {name}: {text}")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=90)
 @given(
+    mechanism=st.sampled_from(MECHANISMS),
     frames=st.integers(1, 20),
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     factor=st.integers(1, 8),
     kernel=st.sampled_from([1, 5, 11]),
+    prior=st.sampled_from([2, 4, 9]),
     seed=st.integers(0, 99),
 )
-def test_equals_the_textbook_with_every_gradient(frames, lengths, factor, kernel, seed):
+def test_equals_the_textbook_with_every_gradient(mechanism, frames, lengths, factor, kernel, prior, seed):
     torch.manual_seed(seed)
-    config = model_config(reduction_factor=factor, location_kernel=kernel, **WITHOUT_DROPOUT)
+    lengths_of_filters = {"location_kernel": kernel, "filter_length": kernel, "prior_length": prior}
+    config = model_config(attention_mechanism=mechanism, reduction_factor=factor, **lengths_of_filters, **WITHOUT_DROPOUT)
     decoder = Decoder(config, mels=MELS).double()
     memory_BNE = torch.randn(len(lengths), max(lengths), config.encoder_lstm).double().requires_grad_()
     mel_BTM = torch.randn(len(lengths), frames, MELS).double()
@@ -155,9 +158,10 @@ def test_a_step_depends_on_earlier_frames_only():
     assert not torch.equal(one.mel_BTM[:, 6:8], other.mel_BTM[:, 6:8])
 
 
-def test_half_precision_follows_float32():
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_half_precision_follows_float32(mechanism):
     torch.manual_seed(0)
-    decoder = Decoder(model_config(**WITHOUT_DROPOUT), mels=MELS)
+    decoder = Decoder(model_config(attention_mechanism=mechanism, **WITHOUT_DROPOUT), mels=MELS)
     arguments = (torch.randn(2, 4, 6), torch.tensor([4, 3]), torch.randn(2, 30, MELS))
     reference = decoder(*arguments)
     with torch.autocast("cpu", dtype=torch.bfloat16):

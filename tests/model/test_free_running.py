@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.model.sizes import MELS, WITHOUT_DROPOUT, model_config
+from tests.model.sizes import MECHANISMS, MELS, WITHOUT_DROPOUT, model_config
 from tts.data.batch import length_mask
 from tts.model.decoder import Decoder
 from tts.model.free_running import free_run
@@ -25,10 +25,11 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("factor", [1, 2, 3, 5])
-def test_teacher_forcing_on_its_own_frames_repeats_it(factor):
+def test_teacher_forcing_on_its_own_frames_repeats_it(factor, mechanism):
     """The two ways through the decoder agree: what was said is what the trained network would have said."""
-    decoder, memory_BNE = decoder_and_memory(reduction_factor=factor)
+    decoder, memory_BNE = decoder_and_memory(reduction_factor=factor, attention_mechanism=mechanism)
     run = free_run(decoder, memory_BNE, LENGTHS_B, max_frames_B=torch.tensor([13, 7, 1]), gate_threshold=1.0)
     assert run.lengths_B.tolist() == [13, 7, 1]
     forced = decoder(memory_BNE, LENGTHS_B, run.mel_BTM)
@@ -39,12 +40,13 @@ def test_teacher_forcing_on_its_own_frames_repeats_it(factor):
     torch.testing.assert_close(forced.alignment_BSN[steps_BS], run.alignment_BSN[steps_BS], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("factor", [1, 3])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("seed", range(3))
-def test_an_utterance_is_the_same_alone_and_in_a_batch(factor, dropout, seed):
+def test_an_utterance_is_the_same_alone_and_in_a_batch(mechanism, factor, dropout, seed):
     """Also with dropout on, also when it ends long before the others."""
-    decoder, memory_BNE = decoder_and_memory(seed, reduction_factor=factor, prenet_dropout=dropout)
+    decoder, memory_BNE = decoder_and_memory(seed, reduction_factor=factor, prenet_dropout=dropout, attention_mechanism=mechanism)
     max_frames_B = torch.tensor([20, 9, 14])
     together = free_run(decoder, memory_BNE, LENGTHS_B, max_frames_B=max_frames_B, gate_threshold=0.8, generator=generator(seed))
     for row, symbols in enumerate(LENGTHS_B.tolist()):

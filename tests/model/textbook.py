@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.model.textbook_attention import plain_attention
 from tts.data.batch import length_mask
 from tts.model.decoder import Decoder, DecoderOutput
 
@@ -26,15 +27,6 @@ def teacher_inputs(mel_BTM: Tensor, reduction_factor: int) -> list[Tensor]:
     return inputs
 
 
-def attend(decoder: Decoder, query_BH: Tensor, memory_BNE: Tensor, keys_BNA: Tensor, invalid_BN: Tensor, previous_BN: Tensor, cumulated_BN: Tensor):
-    """Attention weights (B, N): convolution, dense layer, tanh, score, mask, softmax."""
-    attention = decoder.attention
-    location_BFN = attention.location_convolution(torch.stack((previous_BN, cumulated_BN), dim=1))
-    location_BNA = attention.location_dense(location_BFN.transpose(1, 2))
-    energies_BN = attention.score(torch.tanh(attention.query(query_BH)[:, None] + keys_BNA + location_BNA))[:, :, 0]
-    return torch.softmax(energies_BN.masked_fill(invalid_BN, float("-inf")), dim=1)
-
-
 def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, kept_SBH: Tensor | None = None) -> DecoderOutput:
     """Teacher-forced; T at least 1. `kept_SBH` is a dropout mask for the attention LSTM; without one, each step draws its own."""
     batch, symbols, _ = memory_BNE.shape
@@ -42,9 +34,7 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
     attention_h = attention_c = zeros(batch, decoder.attention_lstm.hidden_size)
     decoder_h = decoder_c = zeros(batch, decoder.decoder_lstm.hidden_size)
     context_BE = torch.zeros_like(memory_BNE[:, 0])
-    weights_BN = cumulated_BN = zeros(batch, symbols)
-    keys_BNA = decoder.attention.memory(memory_BNE)
-    invalid_BN = ~length_mask(symbol_lengths_B, symbols)
+    attention = plain_attention(decoder.attention, memory_BNE, ~length_mask(symbol_lengths_B, symbols))
     lstm = decoder.decoder_lstm
     mels, gates, alignments = [], [], []
     for step, frame_BM in enumerate(teacher_inputs(mel_BTM, decoder.reduction_factor)):
@@ -54,9 +44,7 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
             attention_h = functional.dropout(attention_h, decoder.attention_dropout, decoder.training)
         else:
             attention_h = attention_h * kept_SBH[step] / (1 - decoder.attention_dropout)
-        weights_BN = attend(decoder, attention_h, memory_BNE, keys_BNA, invalid_BN, weights_BN, cumulated_BN)
-        cumulated_BN = cumulated_BN + weights_BN
-        context_BE = torch.bmm(weights_BN[:, None], memory_BNE)[:, 0]
+        weights_BN, context_BE = attention.step(attention_h)
         decoder_h, decoder_c = torch.lstm_cell(
             torch.cat((attention_h, context_BE), 1), (decoder_h, decoder_c), lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
         )

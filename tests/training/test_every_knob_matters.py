@@ -19,6 +19,7 @@ BASE = {"training.steps": 3, "training.validation_interval": 100, "training.chec
 
 SEARCHED = {knob.path: knob.search for knob in knobs(Config) if knob.search}
 
+DYNAMIC = {"model.attention_mechanism": "dynamic_convolution"}
 DECAYING = {"optimiser.decay_start": 0, "optimiser.warmup_steps": 0, "optimiser.decay_half_life": 2}
 FADING = {"guided_attention.hold_steps": 0, "guided_attention.decay_steps": 4}
 
@@ -37,8 +38,13 @@ OTHERS = {
     "model.encoder_kernel": (3, {}),
     "model.encoder_lstm": (12, {}),
     "model.attention": (12, {}),
+    "model.attention_mechanism": ("forward", {}),
     "model.location_filters": (6, {}),
     "model.location_kernel": (5, {}),
+    "model.static_filters": (4, DYNAMIC),
+    "model.dynamic_filters": (4, DYNAMIC),
+    "model.filter_length": (7, DYNAMIC),
+    "model.prior_length": (5, DYNAMIC),
     "model.attention_lstm": (20, {}),
     "model.prenet": (16, {}),
     "model.prenet_dropout_at_inference": (False, {}),

@@ -1,6 +1,6 @@
 """Knobs of the network: sizes, reduction factor, dropout."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,8 +16,18 @@ class ModelConfig(Section):
     encoder_lstm: Annotated[int, Field(ge=2, description="Width of the encoder's output: both directions of its LSTM together; even.")] = 512
     encoder_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout after each encoder convolution."), Search(0.0, 0.6)] = 0.5
     attention: Annotated[int, Field(ge=4, description="Width in which attention compares query, memory and location.")] = 128
-    location_filters: Annotated[int, Field(ge=1, description="Filters of the location convolution.")] = 32
-    location_kernel: Annotated[int, Field(ge=1, le=101, description="Symbols; odd.")] = 31
+    attention_mechanism: Annotated[
+        Literal["location", "dynamic_convolution", "forward"],
+        Field(description="location-sensitive; dynamic convolution, for long texts; forward with a transition agent, for a strict order."),
+    ] = "location"
+    location_filters: Annotated[int, Field(ge=1, description="location, forward: filters of the location convolution.")] = 32
+    location_kernel: Annotated[int, Field(ge=1, le=101, description="location, forward: symbols; odd.")] = 31
+    static_filters: Annotated[int, Field(ge=1, description="dynamic_convolution: learned filters.")] = 8
+    dynamic_filters: Annotated[int, Field(ge=1, description="dynamic_convolution: filters made anew at each step.")] = 8
+    filter_length: Annotated[int, Field(ge=1, le=101, description="dynamic_convolution: length of either; symbols; odd.")] = 21
+    prior_length: Annotated[
+        int, Field(ge=2, le=51, description="dynamic_convolution: symbols; the furthest move in a step is one less, the mean a tenth of that.")
+    ] = 11
     attention_lstm: Annotated[int, Field(ge=4, description="Width of the attention LSTM.")] = 1024
     attention_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout on the attention LSTM's output."), Search(0.0, 0.4)] = 0.1
     prenet: Annotated[int, Field(ge=4, description="Width of both prenet layers.")] = 256
@@ -46,7 +56,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelConfig":
-        for name in ("encoder_kernel", "location_kernel", "postnet_kernel"):
+        for name in ("encoder_kernel", "location_kernel", "filter_length", "postnet_kernel"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
         if self.encoder_lstm % 2:
