@@ -10,9 +10,11 @@ from tts.losses.consistency import attention_consistency_loss
 from tts.losses.gate import gate_loss
 from tts.losses.guided_attention import guided_attention_loss
 from tts.losses.mel import mel_loss
+from tts.losses.mutual_information import mutual_information_loss
 from tts.losses.total import total_loss
 from tts.model.decoder import DecoderOutput
 from tts.model.output import Tacotron2Output
+from tts.model.recogniser import Recognition
 
 FACTOR, MELS = 3, 4
 
@@ -85,6 +87,18 @@ def test_a_coarse_decoder_adds_its_own_terms_and_the_consistency(consistency):
     assert losses.terms == plain.terms | expected
     added = 0.3 * (expected["coarse_mel"] + 0.5 * expected["coarse_gate"]) + 2.0 * expected["consistency"]
     torch.testing.assert_close(losses.total, plain.total + added)
+
+
+def test_a_recogniser_adds_its_term_and_counts_whom_it_leaves_out():
+    """Three steps: the first text has four labels, the last utterance no step at all."""
+    batch, output = batch_and_output([7, 4, 0])
+    recognition = Recognition(torch.randn(3, 3, 9), torch.tensor([[2, 3, 4, 5], [2, 2, 0, 0], [3, 0, 0, 0]]), torch.tensor([4, 1, 1]))
+    knobs = config(model__recogniser=4, mutual_information__weight=0.7)
+    plain, losses = total_loss(output, batch, knobs, step=0), total_loss(replace(output, recognition=recognition), batch, knobs, step=0)
+    expected = mutual_information_loss(recognition, torch.tensor([3, 2, 0]))
+    assert losses.terms == plain.terms | {"mutual_information": expected}
+    assert losses.counts == {"left_out_utterances": 1}
+    torch.testing.assert_close(losses.total, plain.total + 0.7 * expected)
 
 
 def test_a_term_of_weight_zero_is_reported_but_not_minimised():

@@ -129,7 +129,7 @@ def test_frames_come_out_in_the_order_of_the_projection():
     torch.manual_seed(0)
     decoder = Decoder(model_config(reduction_factor=3), mels=MELS)
     hidden_SBD, context_SBE = torch.randn(4, 2, 9), torch.randn(4, 2, 6)
-    mel_BTM, gate_BT = decoder.project(hidden_SBD, context_SBE)
+    mel_BTM, gate_BT = decoder.project(torch.cat((hidden_SBD, context_SBE), 2))
     for step in range(4):
         for row in range(2):
             z_F = torch.cat((hidden_SBD[step, row], context_SBE[step, row]))

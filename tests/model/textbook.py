@@ -62,5 +62,5 @@ class TextbookDecoder(nn.Module):
         super().__init__()
         self.plain = decoder
 
-    def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor) -> DecoderOutput:
+    def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, _listener: None = None) -> DecoderOutput:
         return decode(self.plain, memory_BNE, symbol_lengths_B, mel_BTM)

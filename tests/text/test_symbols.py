@@ -82,3 +82,9 @@ def test_cyrillic_survives_whole():
     assert encoded.text == pangram.lower()
     assert set(encoded.text) >= set(RUSSIAN_ALPHABET)
     assert encoded.dropped == 0
+
+
+@pytest.mark.parametrize("language", LETTERS)
+def test_letters_are_spoken_and_nothing_else(language):
+    table = SymbolTable.for_language(language)
+    assert "".join(table.symbols[number] for number in table.spoken) == LETTERS[language]

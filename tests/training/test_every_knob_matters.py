@@ -25,7 +25,11 @@ FADING = {"guided_attention.hold_steps": 0, "guided_attention.decay_steps": 4}
 
 # What must be set for a searched knob to have a say.
 DOUBLE = {"model.coarse_reduction_factor": 7}
+HEARD = {"model.recogniser": 8}
 NEEDED = {
+    "model.recogniser_dropout": HEARD,
+    "mutual_information.weight": HEARD,
+    "mutual_information.gradient_share": HEARD | {"mutual_information.weight": 100.0},  # so much that it is bounded
     "double_decoder.consistency": DOUBLE,
     "double_decoder.weight": DOUBLE,
     "double_decoder.coarse_weight": DOUBLE,

@@ -47,9 +47,15 @@ class AtStep:
 
 @pytest.fixture(scope="module")
 def config(tiny):
-    """Validations and checkpoints that do not coincide, lines that are not in each step, a reduction factor that falls twice: 7 7 6 6 5 5 5."""
+    """Validations and checkpoints that do not coincide, lines that are not in each step, a reduction factor that falls twice: 7 7 6 6 5 5 5.
+
+    With a coarse decoder and a recogniser, and frames that drop out.
+    """
     knobs = {"steps": STEPS, "validation_interval": 3, "checkpoint_interval": 4, "log_interval": 2, "keep_checkpoints": 2, "reduction_interval": 2}
-    return override(tiny, {"model.initial_reduction_factor": 7, **{f"training.{name}": value for name, value in knobs.items()}})
+    network = {"initial_reduction_factor": 7, "coarse_reduction_factor": 9, "recogniser": 8, "frame_drop": 0.2}
+    return override(
+        tiny, {**{f"model.{name}": value for name, value in network.items()}, **{f"training.{name}": value for name, value in knobs.items()}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +116,20 @@ def test_what_a_run_leaves_behind(straight, store, config):
 
 def test_lines_name_losses_norm_rate_speed_and_skipped_updates(straight, config):
     line = next(line for line in read_metrics(straight / "metrics.jsonl") if line["kind"] == "train")
-    terms = {"mel_before", "mel_after", "gate", "guided_attention"}
+    weights = {
+        "mel_before": 1,
+        "mel_after": 1,
+        "gate": config.losses.gate_weight,
+        "guided_attention": config.guided_attention.weight,
+        "coarse_mel": 1,
+        "coarse_gate": config.losses.gate_weight,
+        "consistency": 1,
+        "mutual_information": 1,
+    }
+    further = {"left_out_utterances", "mutual_information_scale"}
     rest = {"loss", "gradient_norm", "learning_rate", "reduction_factor", "frames_per_second", "skipped_updates", "seconds", "kind", "step"}
-    assert line.keys() == terms | rest
-    weights = {"mel_before": 1, "mel_after": 1, "gate": config.losses.gate_weight, "guided_attention": config.guided_attention.weight}
+    assert line.keys() == weights.keys() | further | rest
+    assert 0 < line["mutual_information_scale"] <= 1
     assert line["loss"] == pytest.approx(sum(weight * line[name] for name, weight in weights.items()), rel=1e-5)
     assert line["learning_rate"] == pytest.approx(config.optimiser.learning_rate / config.optimiser.warmup_steps)
 

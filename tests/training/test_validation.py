@@ -7,8 +7,9 @@ import torch
 from tts.config.load import override
 from tts.data.batches import collate, evaluation_batches
 from tts.diagnostics.attention import attention_measures
+from tts.diagnostics.recognition import edit_distance
 from tts.losses.total import total_loss
-from tts.training.validation import VALIDATION_METRICS, snapshot_path, validate, write_snapshot
+from tts.training.validation import VALIDATION_METRICS, snapshot_path, validate, validation_metrics, write_snapshot
 
 CPU = torch.device("cpu")
 
@@ -48,6 +49,26 @@ def test_losses_equal_numpy_over_all_held_out_frames(new_run, store, quiet):
     assert metrics["gate_accuracy"] == pytest.approx(np.mean(correct), rel=1e-6)
     assert metrics["attention_diagonality"] == pytest.approx(np.mean(diagonalities), rel=1e-5)
     assert tuple(metrics) == VALIDATION_METRICS
+
+
+def test_a_recogniser_is_measured_by_the_letters_it_gets_wrong(new_run, store, quiet):
+    """Pooled over all held-out texts, whose punctuation and spaces nobody has to spell."""
+    config = override(quiet, {"model.recogniser": 9})
+    learner, _ = new_run(config)
+    learner.model.recogniser.listen_for(store.symbol_table.spoken)
+    metrics = _validate(learner, store, config)
+    assert tuple(metrics) == validation_metrics(config.model)
+    errors = labels = 0
+    for index in store.held_out:
+        batch = collate(store, [index], config.model.reduction_factor)
+        with torch.no_grad():
+            output = learner.model.eval()(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
+        blank = len(store.symbol_table)
+        path = output.recognition.logits_BSC[0].argmax(1).tolist()
+        said = [number for number, before in zip(path, [blank, *path], strict=False) if number not in (blank, before)]
+        text = [number for number in store.symbols(index).tolist() if store.symbol_table.symbols[number].isalpha()]
+        errors, labels = errors + edit_distance(said, text), labels + len(text)
+    assert metrics["recogniser_error_rate"] == pytest.approx(errors / labels)
 
 
 def test_batching_does_not_matter(new_run, store, quiet):

@@ -2,21 +2,21 @@
 
 From here come the command line's flags and help, the JSON schema, the study's distributions, the tracked parameters,
 `config.json` and the YAML files. The sections live in voice.py (text, audio, quality, data), network.py (model),
-fitting.py (losses, guided_attention, double_decoder, optimiser, training), search.py (tuning), cluster.py (cluster) and verdict.py (synthesis,
-evaluation, tracking).
+fitting.py (losses, guided_attention, double_decoder, mutual_information, optimiser, training), search.py (tuning), cluster.py (cluster)
+and verdict.py (synthesis, evaluation, tracking).
 """
 
 from pydantic import Field
 
 from tts.config.cluster import ClusterConfig, Toleration
-from tts.config.fitting import DoubleDecoderConfig, GuidedAttentionConfig, LossConfig, OptimiserConfig, TrainingConfig
+from tts.config.fitting import DoubleDecoderConfig, GuidedAttentionConfig, LossConfig, MutualInformationConfig, OptimiserConfig, TrainingConfig
 from tts.config.knob import Choices, Knob, Search, Section, knobs
 from tts.config.network import ModelConfig
 from tts.config.search import Condition, ObjectiveTerm, Range, TuningConfig
 from tts.config.verdict import EvaluationConfig, SynthesisConfig, TrackingConfig
 from tts.config.voice import AudioConfig, DataConfig, QualityConfig, TextConfig
 
-OBJECTIVES = ("losses", "guided_attention", "double_decoder")
+OBJECTIVES = ("losses", "guided_attention", "double_decoder", "mutual_information")
 """Sections that say what is minimised."""
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Knob",
     "LossConfig",
     "ModelConfig",
+    "MutualInformationConfig",
     "ObjectiveTerm",
     "OptimiserConfig",
     "QualityConfig",
@@ -60,6 +61,9 @@ class Config(Section):
     losses: LossConfig = Field(default_factory=LossConfig, description="Weights of the loss terms.")
     guided_attention: GuidedAttentionConfig = Field(default_factory=GuidedAttentionConfig, description="Push towards a diagonal attention.")
     double_decoder: DoubleDecoderConfig = Field(default_factory=DoubleDecoderConfig, description="Agreement with a second, coarse decoder.")
+    mutual_information: MutualInformationConfig = Field(
+        default_factory=MutualInformationConfig, description="Speech from which a recogniser can spell the text."
+    )
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig, description="Adam, its schedule and clipping.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The training loop.")
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The study.")

@@ -1,4 +1,4 @@
-"""Knobs of how the network is fitted: losses, guided attention, double decoder, optimiser, training loop."""
+"""Knobs of how the network is fitted: losses, guided attention, double decoder, mutual information, optimiser, training loop."""
 
 from typing import Annotated, Literal
 
@@ -42,6 +42,22 @@ class DoubleDecoderConfig(Section):
     coarse_weight: Annotated[
         float, Field(gt=0, description="Weight of the coarse decoder's own losses, beside those of the one that speaks."), Search(0.1, 2.0, log=True)
     ] = 1.0
+
+
+class MutualInformationConfig(Section):
+    """Mutual information (Liu et al. 2019, arXiv:1909.01145): a recogniser has to spell the text from the decoder's states.
+
+    Has a say where model.recogniser is set.
+    """
+
+    weight: Annotated[
+        float, Field(gt=0, description="Weight of the recogniser's loss; how far it reaches into the decoder is bounded."), Search(0.1, 2.0, log=True)
+    ] = 1.0
+    gradient_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="Of the other losses' gradient at the decoder's states, how much its own may be; 0: it only listens."),
+        Search(0.1, 1.0),
+    ] = 0.5
 
 
 class OptimiserConfig(Section):

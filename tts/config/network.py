@@ -49,6 +49,15 @@ class ModelConfig(Section):
         Field(ge=0, le=20, description="Frames that one step of a second decoder writes, which only training has; 0: no second decoder."),
         Choices((0, 6, 8)),
     ] = 0
+    frame_drop: Annotated[
+        float,
+        Field(ge=0, lt=1, description="Share of the recorded frames, read back in training, that the corpus's mean frame stands in for."),
+        Search(0.0, 0.3),
+    ] = 0.0
+    recogniser: Annotated[
+        int, Field(ge=0, description="Width of the recogniser that listens to the decoder in training; 0: none."), Choices((0, 256, 1024))
+    ] = 0
+    recogniser_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout inside the recogniser."), Search(0.0, 0.6)] = 0.5
     postnet_convolutions: Annotated[int, Field(ge=2, le=8, description="Convolutions of the postnet.")] = 5
     postnet_channels: Annotated[int, Field(ge=4, description="Width of the postnet.")] = 512
     postnet_kernel: Annotated[int, Field(ge=1, le=31, description="Frames; odd.")] = 5

@@ -1,6 +1,6 @@
 """The training loss: every term by name, and their weighted sum. All in float32 whatever the autocast type, all masked by true lengths."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from tts.losses.consistency import attention_consistency_loss
 from tts.losses.gate import gate_loss
 from tts.losses.guided_attention import guided_attention_loss, guided_attention_weight
 from tts.losses.mel import mel_loss
+from tts.losses.mutual_information import left_out, mutual_information_loss
 from tts.model.decoder import DecoderOutput
 from tts.model.frames import step_lengths
 from tts.model.output import Tacotron2Output
@@ -24,6 +25,8 @@ class Losses:
     """What is minimised: the terms times their weights at this step."""
     terms: dict[str, Tensor]
     """Each term by name, without its weight."""
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    """Of utterances that a term leaves out, by name."""
 
 
 def total_loss(output: Tacotron2Output, batch: Batch, config: Config, step: int) -> Losses:
@@ -31,14 +34,19 @@ def total_loss(output: Tacotron2Output, batch: Batch, config: Config, step: int)
 
     Of a part of a batch they are its share: the losses of all parts add up to those of the whole.
     """
+    counts: dict[str, Tensor] = {}
     with torch.autocast(batch.mel_BTM.device.type, enabled=False):
         terms = _speaking(output, batch, config)
         if output.coarse:
             terms |= _coarse(output, output.coarse, batch, config)
+        if output.recognition:
+            steps_B = step_lengths(batch.mel_lengths_B, output.reduction_factor)
+            terms["mutual_information"] = mutual_information_loss(output.recognition, steps_B, all_utterances=len(batch.all_ids))
+            counts["left_out_utterances"] = left_out(output.recognition, steps_B)
     weights = _weights(config, step)
     # A term of weight 0 is reported but stays out of the sum: its backward pass is saved, and 0 * inf cannot arise.
     weighted = [weights[name] * term for name, term in terms.items() if weights[name] > 0]
-    return Losses(total=torch.stack(weighted).sum(), terms=terms)
+    return Losses(total=torch.stack(weighted).sum(), terms=terms, counts=counts)
 
 
 def _speaking(output: Tacotron2Output, batch: Batch, config: Config) -> dict[str, Tensor]:
@@ -100,4 +108,5 @@ def _weights(config: Config, step: int) -> dict[str, float]:
         "coarse_mel": config.double_decoder.coarse_weight,
         "coarse_gate": config.double_decoder.coarse_weight * config.losses.gate_weight,
         "consistency": config.double_decoder.weight,
+        "mutual_information": config.mutual_information.weight,
     }

@@ -18,6 +18,7 @@ from tts.config import ModelConfig
 from tts.model.attention.choice import new_attention
 from tts.model.attention_loop import attention_loop
 from tts.model.frames import decoder_inputs, frames_of_steps, frames_per_step
+from tts.model.gradient_bound import GradientBound
 from tts.model.prenet import Prenet
 
 
@@ -29,6 +30,8 @@ class DecoderOutput:
     gate_logits_BT: Tensor
     alignment_BSN: Tensor
     """float32 (float64 stays)."""
+    heard_SBF: Tensor | None = None
+    """What the projections read, for a recogniser; None where none listens. F = D + E."""
 
     @property
     def reduction_factor(self) -> int:
@@ -70,17 +73,23 @@ class Decoder(nn.Module):
             raise ValueError(f"the decoder was built for {low} to {high} frames a step, got {reduction_factor}")
         self.reduction_factor = reduction_factor
 
-    def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor) -> DecoderOutput:
-        """Teacher-forced. T may be any number: the output has it rounded up to a multiple of r."""
+    def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, listener: GradientBound | None = None) -> DecoderOutput:
+        """Teacher-forced. T may be any number: the output has it rounded up to a multiple of r.
+
+        A `listener` hears what the projections read; how far its gradient reaches back is bounded by theirs.
+        """
         inputs_SBM = decoder_inputs(mel_BTM, self.reduction_factor).transpose(0, 1)
         steps, batch, _ = inputs_SBM.shape
         if steps == 0:  # nn.LSTM refuses an empty sequence
             empty = memory_BNE.new_zeros
-            return DecoderOutput(empty(batch, 0, self.mels), empty(batch, 0), empty(batch, 0, memory_BNE.shape[1]))
+            heard_SBF = empty(0, batch, self.mel.in_features) if listener else None
+            return DecoderOutput(empty(batch, 0, self.mels), empty(batch, 0), empty(batch, 0, memory_BNE.shape[1]), heard_SBF)
         states_SBF, weights_SBN = self._attend(self.prenet(inputs_SBM), memory_BNE, symbol_lengths_B)
         hidden_SBD = self.decoder_dropout(self.decoder_lstm(states_SBF)[0])
-        mel_BTM, gate_logits_BT = self.project(hidden_SBD, states_SBF[:, :, self.attention_lstm.hidden_size :])
-        return DecoderOutput(mel_BTM, gate_logits_BT, weights_SBN.transpose(0, 1))
+        z_SBF = torch.cat((hidden_SBD, states_SBF[:, :, self.attention_lstm.hidden_size :]), dim=2)
+        z_SBF, heard_SBF = listener(z_SBF) if listener else (z_SBF, None)
+        mel_BTM, gate_logits_BT = self.project(z_SBF)
+        return DecoderOutput(mel_BTM, gate_logits_BT, weights_SBN.transpose(0, 1), heard_SBF)
 
     def _attend(self, x_SBP: Tensor, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         lstm, hidden = self.attention_lstm, self.attention_lstm.hidden_size
@@ -95,9 +104,8 @@ class Decoder(nn.Module):
         input_GP, bias_G = lstm.weight_ih[:, :prenet].to(like), (lstm.bias_ih + lstm.bias_hh).to(like)
         return attention_loop(self.attention, at, x_SBP, input_GP, recurrent_GF.to(like), bias_G, kept_SBH, keep_scale)
 
-    def project(self, hidden_SBD: Tensor, context_SBE: Tensor) -> tuple[Tensor, Tensor]:
-        """Mel (B, T, M) and gate logits (B, T) of all steps, their frames in order."""
-        z_SBF = torch.cat((hidden_SBD, context_SBE), dim=2)
+    def project(self, z_SBF: Tensor) -> tuple[Tensor, Tensor]:
+        """Mel (B, T, M) and gate logits (B, T) of all steps, their frames in order, from [decoder LSTM's output, context]."""
         early = self.reduction_factor - self._reduction_factors[0]
         mel_SBF = torch.cat([layer(z_SBF) for layer in (self.mel, *self.early_mel[:early])], dim=2)
         gate_SBR = torch.cat([layer(z_SBF) for layer in (self.gate, *self.early_gate[:early])], dim=2)

@@ -27,6 +27,8 @@ class FreeRun:
     lengths_B: Tensor
     stopped_B: Tensor
     """False where the maximum ended the utterance."""
+    heard_SBF: Tensor
+    """What the projections read, for a recogniser; without steps where none listens."""
 
 
 @torch.no_grad()
@@ -38,6 +40,7 @@ def free_run(
     max_frames_B: Tensor,
     gate_threshold: float,
     generator: torch.Generator | None = None,
+    listened: bool = False,
 ) -> FreeRun:
     """Runs until every utterance's gate fires (probability above `gate_threshold`) or its maximum (at least 1) is reached.
 
@@ -50,6 +53,7 @@ def free_run(
     mels: list[Tensor] = []
     gates: list[Tensor] = []
     alignments: list[Tensor] = []
+    heard = [memory_BNE.new_zeros(0, memory_BNE.shape[0], decoder.mel.in_features)]
     while bool((lengths_B > len(mels) * reduction_factor).any()):
         mel_BRM, gate_BR, weights_BN = steps.next(generator)
         fired_BR = gate_BR > gate_threshold
@@ -60,6 +64,8 @@ def free_run(
         mels.append(mel_BRM)
         gates.append(gate_BR)
         alignments.append(weights_BN)
+        if listened:
+            heard.append(steps.z_1BF)
     valid_BT = length_mask(lengths_B, len(mels) * reduction_factor)
     valid_BS = valid_BT[:, ::reduction_factor]
     return FreeRun(
@@ -68,6 +74,7 @@ def free_run(
         alignment_BSN=torch.stack(alignments, 1).masked_fill(~valid_BS[:, :, None], 0),
         lengths_B=lengths_B,
         stopped_B=stopped_B,
+        heard_SBF=torch.cat(heard),
     )
 
 
@@ -98,6 +105,7 @@ class _Steps:
         self.attention_state = after
         self.context_BE = torch.bmm(weights_BN.to(at.memory_BNE.dtype)[:, None], at.memory_BNE)[:, 0]
         self.decoder_state = decoder.decoder_cell(torch.cat((h_BH, self.context_BE), 1), self.decoder_state)
-        mel_BRM, gate_logits_BR = decoder.project(self.decoder_state[0][None], self.context_BE[None])
+        self.z_1BF = torch.cat((self.decoder_state[0], self.context_BE), 1)[None]
+        mel_BRM, gate_logits_BR = decoder.project(self.z_1BF)
         self.frame_BM = mel_BRM[:, -1]
         return mel_BRM, torch.sigmoid(gate_logits_BR), weights_BN

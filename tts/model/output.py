@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tts.model.decoder import DecoderOutput
 from tts.model.frames import frames_per_step
+from tts.model.recogniser import Recognition
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Tacotron2Output:
     """Attention weights, float32, a distribution over the true symbols in each step."""
     coarse: DecoderOutput | None = None
     """What the coarse decoder made of the same batch, with its own r; None without one."""
+    recognition: Recognition | None = None
+    """What the recogniser heard of `mel_BTM`'s decoder; None without one."""
 
     @property
     def reduction_factor(self) -> int:
@@ -46,6 +49,8 @@ class Synthesis:
     """Attention weights, float32, a distribution over the true symbols in each step of the utterance."""
     stopped_B: Tensor
     """bool: the gate ended the utterance; False where its maximum of frames did."""
+    recognition: Recognition | None = None
+    """What the recogniser heard of it, steps past the end included; None without one."""
 
     @property
     def reduction_factor(self) -> int:

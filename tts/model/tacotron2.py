@@ -10,6 +10,7 @@ preset on its corpus the validation loss of the mel was 1.3 with and 5.9 without
 For training there may be a second, coarse decoder, of a larger reduction factor (Gölge 2020, erogol.com/ddc; tts/losses/consistency.py). It reads the
 memory of the one that speaks, not a detached copy as in Coqui's implementation: it aligns first, and until the other does, the encoder learns
 from it what it can learn from nothing else. The postnet has no part in it, so that its batch statistics are those of what is spoken.
+A recogniser may listen to the decoder that speaks (Liu et al. 2019; recogniser.py).
 
 Shape letters: B batch, N symbols, T frames, S decoder steps, M mels.
 """
@@ -26,6 +27,7 @@ from tts.model.encoder import Encoder
 from tts.model.free_running import free_run
 from tts.model.output import Synthesis, Tacotron2Output
 from tts.model.postnet import Postnet
+from tts.model.recogniser import Recogniser
 
 
 class Tacotron2(nn.Module):
@@ -36,6 +38,9 @@ class Tacotron2(nn.Module):
         self.encoder = Encoder(config, symbols=symbols)
         self.decoder = Decoder(config, mels=mels)
         self.coarse_decoder = Decoder(_coarse(config), mels=mels) if config.coarse_reduction_factor else None
+        inputs = self.decoder.mel.in_features
+        self.recogniser = Recogniser(config, inputs=inputs, symbols=symbols) if config.recogniser else None
+        self.frame_drop = config.frame_drop
         self.postnet = Postnet(config, mels=mels)
         self.register_buffer("mel_mean_M", torch.zeros(mels))
         self.register_buffer("mel_deviation_M", torch.ones(mels))
@@ -58,20 +63,31 @@ class Tacotron2(nn.Module):
     def forward(self, symbols_BN: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, mel_lengths_B: Tensor) -> Tacotron2Output:
         """Teacher-forced. Utterances in any order, any T; the output's T is rounded up to a multiple of the reduction factor.
 
-        Symbol lengths are at least 1. In eval mode the prenet still drops out, from torch's global generator, where the configuration
-        keeps it on at inference.
+        Symbol lengths are at least 1. In training mode a share of the frames that the decoders read back may be the corpus's mean. In eval
+        mode the prenet still drops out, from torch's global generator, where the configuration keeps it on at inference.
         """
         memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
-        inward_BTM = self._inward(mel_BTM)
-        decoded = self.decoder(memory_BNE, symbol_lengths_B, inward_BTM)
+        inward_BTM = self._drop(self._inward(mel_BTM))
+        decoded = self.decoder(memory_BNE, symbol_lengths_B, inward_BTM, self.recogniser.bound if self.recogniser else None)
         coarse = self.coarse_decoder(memory_BNE, symbol_lengths_B, inward_BTM) if self.coarse_decoder else None
+        recognition = None
+        if self.recogniser and decoded.heard_SBF is not None:
+            recognition = self.recogniser.recognise(decoded.heard_SBF, symbols_BN, symbol_lengths_B)
         return Tacotron2Output(
             mel_BTM=self._outward(decoded.mel_BTM),
             mel_post_BTM=self._outward(self.postnet(decoded.mel_BTM, mel_lengths_B)),
             gate_logits_BT=decoded.gate_logits_BT,
             alignment_BSN=decoded.alignment_BSN,
             coarse=coarse and replace(coarse, mel_BTM=self._outward(coarse.mel_BTM)),
+            recognition=recognition,
         )
+
+    def _drop(self, mel_BTM: Tensor) -> Tensor:
+        """Frames replaced by the corpus's mean, which is 0 in here (Liu et al. 2019, section 3.3): less to copy, more to take from the text."""
+        if not self.training or self.frame_drop == 0:
+            return mel_BTM
+        dropped_BT = torch.rand(mel_BTM.shape[:2], device=mel_BTM.device) < self.frame_drop
+        return mel_BTM.masked_fill(dropped_BT[:, :, None], 0)
 
     @torch.no_grad()
     def synthesise(
@@ -86,7 +102,15 @@ class Tacotron2(nn.Module):
             raise RuntimeError("the network is in training mode; call eval() before synthesise()")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
-        run = free_run(self.decoder, memory_BNE, symbol_lengths_B, max_frames_B=max_frames_B, gate_threshold=gate_threshold, generator=generator)
+        run = free_run(
+            self.decoder,
+            memory_BNE,
+            symbol_lengths_B,
+            max_frames_B=max_frames_B,
+            gate_threshold=gate_threshold,
+            generator=generator,
+            listened=self.recogniser is not None,
+        )
         mel_post_BTM = self._outward(self.postnet(run.mel_BTM, run.lengths_B))
         return Synthesis(
             mel_BTM=mel_post_BTM.masked_fill(~length_mask(run.lengths_B, mel_post_BTM.shape[1])[:, :, None], 0),
@@ -94,6 +118,7 @@ class Tacotron2(nn.Module):
             gate_BT=run.gate_BT,
             alignment_BSN=run.alignment_BSN,
             stopped_B=run.stopped_B,
+            recognition=self.recogniser.recognise(run.heard_SBF, symbols_BN, symbol_lengths_B) if self.recogniser else None,
         )
 
 

@@ -57,6 +57,11 @@ class SymbolTable:
         """The text of a sequence of numbers; padding and end of sequence are left out."""
         return "".join(self.symbols[number] for number in ids if number > 1)
 
+    @property
+    def spoken(self) -> list[int]:
+        """Numbers of the symbols that have a sound: not padding, end of sequence, space or punctuation."""
+        return [number for symbol, number in self.numbers.items() if symbol not in PUNCTUATION]
+
     def __len__(self) -> int:
         return len(self.symbols)
 

@@ -40,6 +40,8 @@ class StepResult:
     loss: Tensor
     terms: dict[str, Tensor]
     """Unweighted loss terms."""
+    further: dict[str, Tensor]
+    """Utterances left out of a term; how much of the recogniser's gradient reached the decoder."""
     gradient_norm: Tensor
     """Over all parameters, unscaled, before clipping."""
     learning_rate: float
@@ -50,10 +52,11 @@ class StepResult:
     """The first thing that was not finite: no update."""
 
     def figures(self) -> dict[str, float]:
-        """Loss, terms, gradient norm, learning rate and reduction factor as numbers; waits for the device."""
+        """Loss, terms and what belongs to them, gradient norm, learning rate and reduction factor as numbers; waits for the device."""
         terms = {name: float(term) for name, term in self.terms.items()}
         scheduled = {"learning_rate": self.learning_rate, "reduction_factor": self.reduction_factor}
-        return {"loss": float(self.loss), **terms, "gradient_norm": float(self.gradient_norm), **scheduled}
+        further = {name: float(figure) for name, figure in self.further.items()}
+        return {"loss": float(self.loss), **terms, **further, "gradient_norm": float(self.gradient_norm), **scheduled}
 
 
 def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision, ranks: Ranks = ALONE) -> Learner:
@@ -63,9 +66,13 @@ def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision
     knobs = config.optimiser
     betas = (knobs.beta1, knobs.beta2)
     optimiser = Adam(model.parameters(), lr=knobs.learning_rate, betas=betas, eps=knobs.epsilon, weight_decay=knobs.weight_decay, fused=True)
+    if model.recogniser:
+        model.recogniser.bound.share = config.mutual_information.gradient_share
     if ranks.together:
         for norm in norms(model):
             norm.over_ranks = ranks.add_with_gradient
+        if model.recogniser:
+            model.recogniser.bound.over_ranks = ranks.add
     return Learner(model, optimiser, precision.scaler(), precision, ranks)
 
 
@@ -73,7 +80,8 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     """Forward, losses, backward, unscale, check, clip, update.
 
     A function of the learner's state, the batch, the configuration and the step's number alone. When the loss, a gradient or a BatchNorm statistic
-    is not finite, weights, Adam's state and statistics stay as they were. The only wait for the device is the check.
+    is not finite, weights, Adam's state and statistics stay as they were. But for CTC, which reads lengths on the CPU,
+    the only wait for the device is the check.
 
     Ranks that train together each give their part of a batch. Whatever is looked at after the backward pass is a sum over all of them.
     """
@@ -105,7 +113,9 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
         for buffer, before in zip(model.buffers(), statistics, strict=True):
             buffer.copy_(before)
     scaler.update()
-    return StepResult(losses.total, losses.terms, norm, rate, factor, overflow, anomaly)
+    scale = model.recogniser.bound.scale if model.recogniser else None
+    further = losses.counts if scale is None else {**losses.counts, "mutual_information_scale": scale}
+    return StepResult(losses.total, losses.terms, further, norm, rate, factor, overflow, anomaly)
 
 
 def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:

@@ -13,7 +13,9 @@ from tts.data.batch import Batch
 from tts.losses.total import Losses
 from tts.model.batch_norm import MaskedBatchNorm1d
 from tts.model.decoder import DecoderOutput
+from tts.model.gradient_bound import GradientBound
 from tts.model.output import Tacotron2Output
+from tts.model.recogniser import Recognition
 from tts.model.tacotron2 import Tacotron2
 from tts.training.ranks import Ranks
 
@@ -24,16 +26,24 @@ def norms(model: nn.Module) -> list[MaskedBatchNorm1d]:
 
 
 def idle_output(model: Tacotron2, batch: Batch) -> Tacotron2Output:
-    """What the network makes of a batch without rows: nothing, but its batch norms take part in the others' sums, in both directions."""
+    """What the network makes of a batch without rows: nothing, but it takes part in the others' sums, of both directions.
+
+    The modules that add up over ranks are in the network in the order of its forward pass.
+    """
     link = torch.zeros((), dtype=batch.mel_BTM.dtype, device=batch.mel_BTM.device, requires_grad=True)
-    for norm in norms(model):
-        x_BCL = (link + torch.zeros(0, norm.num_features, 1, dtype=link.dtype, device=link.device)).to(norm.weight.dtype)
-        link = norm(x_BCL, torch.zeros(0, 1, 1, dtype=torch.bool, device=link.device)).sum()
+    for module in model.modules():
+        if isinstance(module, GradientBound):
+            link, _ = module(link.to(model.decoder.mel.weight.dtype))
+        elif isinstance(module, MaskedBatchNorm1d):
+            x_BCL = (link + torch.zeros(0, module.num_features, 1, dtype=link.dtype, device=link.device)).to(module.weight.dtype)
+            link = module(x_BCL, torch.zeros(0, 1, 1, dtype=torch.bool, device=link.device)).sum()
     mel_BTM = batch.mel_BTM + link
     empty = batch.mel_BTM.new_zeros
     spoken = DecoderOutput(mel_BTM, empty(0, mel_BTM.shape[1]), empty(0, 0, 0))
     coarse = spoken if model.coarse_decoder else None
-    return Tacotron2Output(mel_BTM, mel_BTM, spoken.gate_logits_BT, spoken.alignment_BSN, coarse)
+    nobody = torch.zeros(0, 0, dtype=torch.int64, device=link.device)
+    recognition = Recognition(empty(0, 0, 1), nobody, nobody.sum(1)) if model.recogniser else None
+    return Tacotron2Output(mel_BTM, mel_BTM, spoken.gate_logits_BT, spoken.alignment_BSN, coarse, recognition)
 
 
 def add_up(model: nn.Module, losses: Losses, batch: Batch, ranks: Ranks) -> Losses:
@@ -41,12 +51,13 @@ def add_up(model: nn.Module, losses: Losses, batch: Batch, ranks: Ranks) -> Loss
 
     A parameter that no rank has a gradient for keeps none: Adam would otherwise let its weight decay.
     """
-    own = Losses(total=losses.total.detach(), terms={name: term.detach() for name, term in losses.terms.items()})
+    own = Losses(losses.total.detach(), {name: term.detach() for name, term in losses.terms.items()}, losses.counts)
     if not ranks.together:
         return own
-    figures = torch.stack([own.total, *own.terms.values()])
-    total, *terms = _add(model, figures, idle=len(batch.all_ids) < ranks.count, ranks=ranks)
-    return Losses(total=total, terms=dict(zip(own.terms, terms, strict=True)))
+    figures = torch.stack([own.total, *own.terms.values(), *(count.to(own.total.dtype) for count in own.counts.values())])
+    total, *added = _add(model, figures, idle=len(batch.all_ids) < ranks.count, ranks=ranks)
+    terms, counts = added[: len(own.terms)], added[len(own.terms) :]
+    return Losses(total, dict(zip(own.terms, terms, strict=True)), dict(zip(own.counts, counts, strict=True)))
 
 
 def _add(model: nn.Module, figures: Tensor, *, idle: bool, ranks: Ranks) -> Tensor:

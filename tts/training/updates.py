@@ -38,6 +38,8 @@ class Updates:
         self._learner = new_learner(config, symbols=len(store.symbol_table), mels=config.audio.mels, precision=precision, ranks=ranks)
         self.model = self._learner.model
         self.model.normalise_by(torch.from_numpy(store.mel_mean), torch.from_numpy(store.mel_deviation))
+        if self.model.recogniser:
+            self.model.recogniser.listen_for(store.symbol_table.spoken)
         self.tally = Tally()
 
     @property

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tts.config import Config
+from tts.config import Config, ModelConfig
 from tts.data.batch import Batch
 from tts.diagnostics.aggregate import aggregate
 from tts.diagnostics.attention import attention_measures
 from tts.diagnostics.gate import gate_measures
+from tts.diagnostics.recognition import recognition_errors
 from tts.losses.gate import gate_loss
 from tts.losses.mel import mel_loss
 from tts.losses.total import total_loss
@@ -43,6 +44,9 @@ VALIDATION_METRICS = (
 """loss: as minimised at that step. mel_loss: MSE after the postnet, whatever losses.mel is. gate_loss: without positive weight.
 gate_stop_error: frames, infinite as long as some gate never opens. The others: tts/diagnostics."""
 
+RECOGNISER_METRICS = ("recogniser_error_rate",)
+"""Of a network with a recogniser, beside VALIDATION_METRICS. Errors of what it hears in the decoder's states, a label of the text."""
+
 SNAPSHOT_UTTERANCES = 4
 """Held-out utterances, the first ones, of which each validation keeps pictures."""
 
@@ -52,13 +56,18 @@ Measure = Callable[[Tacotron2], dict[str, float]]
 """Further metrics of a network, by names that are not among VALIDATION_METRICS; NaN or infinite where they cannot be measured."""
 
 
+def validation_metrics(config: ModelConfig) -> tuple[str, ...]:
+    """Names of what a network's validation measures."""
+    return VALIDATION_METRICS + (RECOGNISER_METRICS if config.recogniser else ())
+
+
 @dataclass(frozen=True)
 class ValidationRecord:
     """One validation."""
 
     step: int
     metrics: dict[str, float]
-    """By the names of VALIDATION_METRICS and those of the run's `Measure`; NaN or infinite where the network is."""
+    """By the names of `validation_metrics` and those of the run's `Measure`; NaN or infinite where the network is."""
     snapshot: Path | None
     """Alignments, gates and mels of the first held-out utterances."""
 
@@ -75,11 +84,11 @@ def snapshot_path(run: Path, step: int) -> Path:
 
 @torch.no_grad()
 def validate(model: Tacotron2, batches: Sequence[Batch], config: Config, step: int, device: torch.device) -> dict[str, float]:
-    """The metrics of VALIDATION_METRICS. Batches may be on the host; one is on the device at a time."""
+    """The metrics that `validation_metrics` names. Batches may be on the host; one is on the device at a time."""
     model.eval()
     reseed(VALIDATION_SEED, 0)
     sums = dict.fromkeys(("loss", "mel_loss", "gate_loss"), 0.0)
-    frames = gate_frames = 0
+    frames = gate_frames = errors = labels = 0
     attention: list[dict[str, torch.Tensor]] = []
     gate: list[dict[str, torch.Tensor]] = []
     for batch in batches:
@@ -97,6 +106,9 @@ def validate(model: Tacotron2, batches: Sequence[Batch], config: Config, step: i
         gate_frames += counted
         attention.append(attention_measures(output.alignment_BSN, on_device.symbol_lengths_B, steps_B))
         gate.append(gate_measures(output.gate_logits_BT.sigmoid(), lengths_B))
+        if output.recognition:
+            errors += int(recognition_errors(output.recognition, steps_B).sum())
+            labels += int(output.recognition.label_lengths_B.sum())
     means = {"loss": sums["loss"] / frames, "mel_loss": sums["mel_loss"] / frames, "gate_loss": sums["gate_loss"] / gate_frames}
     attention_means, gate_means = aggregate(_joined(attention)), aggregate(_joined(gate))
     return {
@@ -104,6 +116,7 @@ def validate(model: Tacotron2, batches: Sequence[Batch], config: Config, step: i
         **{f"attention_{name}": attention_means[name] for name in ("entropy", "focus", "diagonality")},
         "gate_accuracy": gate_means["accuracy"],
         "gate_stop_error": gate_means["stop_error_frames"],
+        **({"recogniser_error_rate": errors / labels if labels else math.nan} if model.recogniser else {}),
     }
 
 
