@@ -48,7 +48,7 @@ def local(
     Args:
         corpus: Folder with the recordings: metadata.csv and wavs/, or manifest.jsonl.
         out: Folder of the results.
-        preset: Sizes and settings to start from: tacotron2, small or demo.
+        preset: Sizes and settings to start from: tacotron2, full, small or demo.
         language: Language of the transcripts; empty: the preset's.
         trials: Trials of the study; 0: the preset's.
         training_steps: Updates of the final training; 0: the preset's.

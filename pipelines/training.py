@@ -43,7 +43,7 @@ def training(placement: Placement | None, *, gpus: int = 0) -> Any:
 
         Args:
             corpus: Recordings (metadata.csv and wavs/, or manifest.jsonl) - a URI such as s3://bucket/corpus, or a folder as the steps see it.
-            preset: Sizes and settings to start from - tacotron2, small or demo.
+            preset: Sizes and settings to start from - tacotron2, full, small or demo.
             language: Language of the transcripts - en or ru. Empty - the preset's.
             trials: Trials of the study. 0 - the preset's.
             workers: Trials at a time, each in a pod of its own. 0 - the preset's.

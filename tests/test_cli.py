@@ -85,7 +85,7 @@ def test_help_loads_nothing_heavy():
         ("prepare C F --text.language fr", 64, "text.language: Input should be 'en' or 'ru', got 'fr'"),
         ("prepare C F --optimiser.learning_rate nan", 64, "optimiser.learning_rate: Input should be a finite number, got 'nan'"),
         ("prepare C F --tuning.objective [", 64, "tuning.objective: not YAML"),
-        ("prepare C F --preset big", 64, "preset 'big' is not known; choose one of tacotron2, small, demo"),
+        ("prepare C F --preset big", 64, "preset 'big' is not known; choose one of tacotron2, full, small, demo"),
         ("prepare C F --config missing.yaml", 64, "configuration file missing.yaml does not exist"),
         ("prepare gs://bucket/corpus F", 64, "gs://... is no place for files; expected a folder on this machine, s3://BUCKET/KEY or minio://"),
         ("demo-corpus D --utterances many", 64, "--utterances: invalid literal for int() with base 10: 'many'"),

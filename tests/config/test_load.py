@@ -161,7 +161,7 @@ def test_files_that_are_no_configuration(tmp_path, content, message):
 def test_a_missing_file_and_an_unknown_preset(tmp_path):
     with pytest.raises(UsageError, match=r"no\.yaml does not exist"):
         read_config(tmp_path / "no.yaml")
-    with pytest.raises(UsageError, match="preset 'tiny' is not known; choose one of tacotron2, small, demo"):
+    with pytest.raises(UsageError, match="preset 'tiny' is not known; choose one of tacotron2, full, small, demo"):
         preset("tiny")
 
 

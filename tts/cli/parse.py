@@ -111,7 +111,7 @@ def _arguments(command: Command, sections: Sequence[str]) -> tuple[type, dict[st
         fields.append((name, kind) if default is inspect.Parameter.empty else (name, kind, default))
     if command.taken:
         base = f"the configuration in {command.folder.upper()}" if command.folder else "the defaults (preset tacotron2)"
-        help_preset = f"Sizes and settings to start from, over {base}: tacotron2, small or demo."
+        help_preset = f"Sizes and settings to start from, over {base}: tacotron2, full, small or demo."
         fields.append(("preset", Annotated[str, tyro.conf.arg(metavar="NAME", help=help_preset, help_behavior_hint="")], ""))
         help_config = "YAML or JSON with some knobs (such as a study's best.yaml), over the preset."
         fields.append(("config", Annotated[str | None, tyro.conf.arg(metavar="FILE", help=help_config, help_behavior_hint="")], None))
