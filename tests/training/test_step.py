@@ -77,24 +77,35 @@ def test_a_step_depends_on_its_number_and_not_on_what_was_drawn_before(new_run, 
     assert not torch.equal(train_step(learner, batch, tiny, 2).loss, results[0][0].loss)
 
 
-def test_clipping_happens_on_unscaled_gradients(new_run, tiny):
-    """A scale that is a power of two changes no digit, so that a scaled step must equal the plain one bit for bit."""
-    config = override(tiny, KNOBS)
+BOTH_OBJECTIVES = {"model.coarse_reduction_factor": 7, "model.recogniser": 9, "mutual_information.weight": 100.0}
+
+
+@pytest.mark.parametrize("objectives", [{}, BOTH_OBJECTIVES])
+def test_clipping_happens_on_unscaled_gradients(new_run, tiny, objectives):
+    """A scale that is a power of two changes no digit, so that a scaled step must equal the plain one bit for bit.
+
+    Nor does it change how the recogniser's gradient is bounded.
+    """
+    config = override(tiny, KNOBS | objectives)
     plain, batch = new_run(config)
     scaled, _ = new_run(config)
     scaled = replace(scaled, scaler=GradScaler("cpu", init_scale=2.0**16))
     for step in (1, 2):
         expected, result = train_step(plain, batch, config, step), train_step(scaled, batch, config, step)
         assert torch.equal(result.gradient_norm, expected.gradient_norm)
+        assert result.figures() == expected.figures()
+        assert all(figure < 1 for name, figure in result.figures().items() if name == "mutual_information_scale")
         assert not result.overflow
     assert _equal(_weights(scaled), _weights(plain))
 
 
-def test_an_overflow_of_the_scaler_is_no_anomaly_and_leaves_no_trace(new_run, tiny):
-    learner, batch = new_run(tiny)
+@pytest.mark.parametrize("objectives", [{}, BOTH_OBJECTIVES])
+def test_an_overflow_of_the_scaler_is_no_anomaly_and_leaves_no_trace(new_run, tiny, objectives):
+    config = override(tiny, objectives)
+    learner, batch = new_run(config)
     learner = replace(learner, scaler=GradScaler("cpu", init_scale=2.0**127))
     weights, buffers = _weights(learner), _buffers(learner)
-    result = train_step(learner, batch, tiny, 1)
+    result = train_step(learner, batch, config, 1)
     assert result.overflow
     assert result.anomaly is None
     assert learner.scaler.get_scale() == 2.0**126
@@ -162,6 +173,15 @@ def test_a_module_that_returns_infinity_is_named(new_run, tiny):
     result = train_step(learner, batch, tiny, 1)
     assert result.anomaly is not None
     assert (result.anomaly.kind, result.anomaly.name, result.anomaly.value) == ("module", "postnet.convolutions.2.norm", "inf")
+
+
+def test_squares_that_overflow_behind_finite_modules_are_named_by_their_term(new_run, tiny):
+    learner, batch = new_run(override(tiny, BOTH_OBJECTIVES))
+    with torch.no_grad():
+        learner.model.coarse_decoder.mel.bias[0] = 1e25
+    result = train_step(learner, batch, override(tiny, BOTH_OBJECTIVES), 1)
+    assert result.anomaly is not None
+    assert (result.anomaly.kind, result.anomaly.name, result.anomaly.value) == ("loss", "coarse_mel", "inf")
 
 
 def test_a_gradient_that_is_not_finite_is_named_by_its_parameter(new_run, tiny):

@@ -21,7 +21,7 @@ class GuidedAttentionConfig(Section):
     """Guided attention (Tachibana et al. 2017, arXiv:1710.08969): a fading penalty on attention far from the diagonal."""
 
     weight: Annotated[float, Field(ge=0, description="Weight at the start; 0 turns the term off."), Search(0.1, 20.0, log=True)] = 1.0
-    sigma: Annotated[float, Field(gt=0, description="Width of the free band, as a share of the text."), Search(0.1, 0.5)] = 0.2
+    sigma: Annotated[float, Field(ge=1e-3, description="Width of the free band, as a share of the text."), Search(0.1, 0.5)] = 0.2
     hold_steps: Annotated[int, Field(ge=0, description="Steps at full weight.")] = 10_000
     decay_steps: Annotated[int, Field(ge=1, description="Steps in which the weight then falls linearly to final_share.")] = 10_000
     final_share: Annotated[float, Field(ge=0, le=1, description="Share of the weight that stays for good.")] = 0.0
