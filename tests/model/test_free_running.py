@@ -3,6 +3,7 @@ import torch
 
 from tests.model.sizes import MECHANISMS, MELS, WITHOUT_DROPOUT, model_config
 from tts.data.batch import length_mask
+from tts.model.attention.stepwise import Reading
 from tts.model.decoder import Decoder
 from tts.model.free_running import free_run
 
@@ -138,3 +139,59 @@ def test_dropout_at_inference_is_the_average_over_all_masks():
     masks = torch.cartesian_prod(*[torch.tensor([0.0, 2.0]).double()] * hidden_BP.shape[1])
     expected_BP = torch.stack([torch.relu(decoder.prenet.layers[1](hidden_BP * mask_P)) for mask_P in masks]).mean(0)
     torch.testing.assert_close(mean_BP, expected_BP, rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("seed", range(3))
+def test_monotonic_attention_stays_or_moves_on_by_one_symbol(mechanism, seed):
+    """All weight on one symbol, from the first on, within each utterance; also when most of its steps are past its end of text."""
+    decoder, memory_BNE = decoder_and_memory(seed, attention_mechanism=mechanism, prenet_dropout=0.5)
+    frames_B = torch.tensor([40, 25, 33])
+    run = free_run(decoder, memory_BNE, LENGTHS_B, max_frames_B=frames_B, gate_threshold=1.0, generator=generator(seed), monotonic=True)
+    for alignment_SN, frames, symbols in zip(run.alignment_BSN, frames_B.tolist(), LENGTHS_B.tolist(), strict=True):
+        places = alignment_SN[:frames].argmax(1)
+        assert torch.equal(alignment_SN[:frames], torch.nn.functional.one_hot(places, 6).double())
+        assert places[0] == 0
+        assert places.max() < symbols
+        assert set(places.diff().tolist()) <= {0, 1}
+
+
+def test_monotonic_attention_moves_in_some_of_the_runs_above_and_reaches_an_end():
+    moved, ended = set(), False
+    for mechanism in MECHANISMS:
+        decoder, memory_BNE = decoder_and_memory(0, attention_mechanism=mechanism)
+        run = free_run(decoder, memory_BNE, LENGTHS_B, max_frames_B=torch.full((3,), 40), gate_threshold=1.0, monotonic=True)
+        places_BS = run.alignment_BSN.argmax(2)
+        moved |= set(places_BS.diff().unique().tolist())
+        ended = ended or bool((places_BS[:, -1] == LENGTHS_B - 1).any())
+    assert moved == {0, 1}
+    assert ended
+
+
+def test_monotonic_attention_goes_by_the_weights_of_the_two_symbols_alone():
+    decoder, memory_BNE = decoder_and_memory()
+    at = decoder.attention.operands(memory_BNE, LENGTHS_B)
+    reading, asked = Reading(at.valid_BN), []
+
+    def weights_by_chance(given):
+        weights_BN = torch.rand(given.valid_BN.shape, generator=generator(len(asked))) * given.valid_BN
+        asked.append((given.valid_BN, weights_BN))
+        return weights_BN, ()
+
+    places_SB = torch.stack([reading.step(at, weights_by_chance)[0].argmax(1) for _ in range(12)])
+    for before_B, (open_BN, liked_BN), place_B in zip([None, *places_SB[:-1]], asked[::2], places_SB, strict=True):
+        assert torch.equal(place_B, liked_BN.argmax(1))
+        for row, symbols in enumerate(LENGTHS_B.tolist()):
+            place = -1 if before_B is None else int(before_B[row])
+            assert open_BN[row].nonzero()[:, 0].tolist() == [n for n in (place, place + 1) if 0 <= n < symbols]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_monotonic_attention_is_the_same_alone_and_in_a_batch(mechanism):
+    decoder, memory_BNE = decoder_and_memory(2, attention_mechanism=mechanism)
+    run = free_run(decoder, memory_BNE, LENGTHS_B, max_frames_B=torch.tensor([20, 9, 14]), gate_threshold=0.8, monotonic=True)
+    for row, (symbols, frames) in enumerate(zip(LENGTHS_B.tolist(), run.lengths_B.tolist(), strict=True)):
+        one = slice(row, row + 1)
+        alone = free_run(decoder, memory_BNE[one, :symbols], LENGTHS_B[one], max_frames_B=run.lengths_B[one], gate_threshold=0.8, monotonic=True)
+        torch.testing.assert_close(run.mel_BTM[one, :frames], alone.mel_BTM, rtol=0, atol=1e-10)
+        assert torch.equal(run.alignment_BSN[one, :frames, :symbols], alone.alignment_BSN)

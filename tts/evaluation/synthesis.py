@@ -66,6 +66,7 @@ def _speak(model: Tacotron2, sequences: Sequence[Sequence[int]], config: Synthes
         max_frames_B=max_frames_B.to(device),
         gate_threshold=config.gate_threshold,
         seed=config.seed,
+        monotonic_attention=config.monotonic_attention,
     )
     lengths_B, alignment_BSN = spoken.lengths_B.cpu(), spoken.alignment_BSN.float().cpu()  # waits for the device, so it is inside the time
     spent = time.perf_counter() - begun

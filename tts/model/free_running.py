@@ -7,12 +7,15 @@ Shape letters: B batch, N symbols, T frames, S decoder steps, r reduction factor
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from tts.data.batch import length_mask
+from tts.model.attention.mechanism import Operands
+from tts.model.attention.stepwise import Reading
 from tts.model.decoder import Decoder
 
 
@@ -41,12 +44,14 @@ def free_run(
     gate_threshold: float,
     generator: torch.Generator | None = None,
     listened: bool = False,
+    monotonic: bool = False,
 ) -> FreeRun:
     """Runs until every utterance's gate fires (probability above `gate_threshold`) or its maximum (at least 1) is reached.
 
-    `generator`, on the CPU, draws the prenet's dropout; None draws from torch's global one.
+    `generator`, on the CPU, draws the prenet's dropout; None draws from torch's global one. `monotonic` lets attention only stay or move on
+    by one symbol (attention/stepwise.py).
     """
-    steps = _Steps(decoder, memory_BNE, symbol_lengths_B)
+    steps = _Steps(decoder, memory_BNE, symbol_lengths_B, monotonic=monotonic)
     reduction_factor = decoder.reduction_factor
     lengths_B = max_frames_B.clone()
     stopped_B = torch.zeros_like(lengths_B, dtype=torch.bool)
@@ -81,9 +86,10 @@ def free_run(
 class _Steps:
     """The decoder's state between steps."""
 
-    def __init__(self, decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> None:
+    def __init__(self, decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, *, monotonic: bool) -> None:
         self.decoder = decoder
         self.at = decoder.attention.operands(memory_BNE, symbol_lengths_B)
+        self.reading = Reading(self.at.valid_BN) if monotonic else None
         batch, _, memory = memory_BNE.shape
         self.frame_BM = memory_BNE.new_zeros(batch, decoder.mels)
         self.lstm_state = (memory_BNE.new_zeros(batch, decoder.attention_lstm.hidden_size),) * 2
@@ -99,13 +105,18 @@ class _Steps:
         before_BF = torch.cat((self.lstm_state[0], self.context_BE), 1)
         self.lstm_state = decoder.attention_lstm(torch.cat((x_BP, self.context_BE), 1), self.lstm_state)
         h_BH = self.lstm_state[0]
-        weights_BN = torch.empty_like(at.valid_BN, dtype=self.float_type)
-        after = tuple(torch.zeros_like(state) for state in self.attention_state)
-        decoder.attention.step(at, self.attention_state, after, before_BF, functional.linear(h_BH, at.query_QH), weights_BN)
-        self.attention_state = after
+        step = partial(self._attend, before_BF, functional.linear(h_BH, at.query_QH))
+        weights_BN, self.attention_state = self.reading.step(at, step) if self.reading else step(at)
         self.context_BE = torch.bmm(weights_BN.to(at.memory_BNE.dtype)[:, None], at.memory_BNE)[:, 0]
         self.decoder_state = decoder.decoder_cell(torch.cat((h_BH, self.context_BE), 1), self.decoder_state)
         self.z_1BF = torch.cat((self.decoder_state[0], self.context_BE), 1)[None]
         mel_BRM, gate_logits_BR = decoder.project(self.z_1BF)
         self.frame_BM = mel_BRM[:, -1]
         return mel_BRM, torch.sigmoid(gate_logits_BR), weights_BN
+
+    def _attend(self, before_BF: Tensor, query_BQ: Tensor, at: Operands) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attention weights (B, N), and the mechanism's state after the step."""
+        weights_BN = torch.empty_like(at.valid_BN, dtype=self.float_type)
+        after = tuple(torch.zeros_like(state) for state in self.attention_state)
+        self.decoder.attention.step(at, self.attention_state, after, before_BF, query_BQ, weights_BN)
+        return weights_BN, after

@@ -91,12 +91,20 @@ class Tacotron2(nn.Module):
 
     @torch.no_grad()
     def synthesise(
-        self, symbols_BN: Tensor, symbol_lengths_B: Tensor, *, max_frames_B: Tensor, gate_threshold: float, seed: int | None = None
+        self,
+        symbols_BN: Tensor,
+        symbol_lengths_B: Tensor,
+        *,
+        max_frames_B: Tensor,
+        gate_threshold: float,
+        seed: int | None = None,
+        monotonic_attention: bool = False,
     ) -> Synthesis:
         """Speaks each utterance until its gate's probability exceeds `gate_threshold` or it has `max_frames_B` (at least 1) frames.
 
         With a seed the result is the same each time, alone or in any batch; None draws the prenet's dropout from
-        torch's global generator. Raises RuntimeError in training mode, whose dropout and batch statistics would be heard.
+        torch's global generator. `monotonic_attention` lets attention only stay or move on by one symbol (attention/stepwise.py).
+        Raises RuntimeError in training mode, whose dropout and batch statistics would be heard.
         """
         if self.training:
             raise RuntimeError("the network is in training mode; call eval() before synthesise()")
@@ -110,6 +118,7 @@ class Tacotron2(nn.Module):
             gate_threshold=gate_threshold,
             generator=generator,
             listened=self.recogniser is not None,
+            monotonic=monotonic_attention,
         )
         mel_post_BTM = self._outward(self.postnet(run.mel_BTM, run.lengths_B))
         return Synthesis(

@@ -46,6 +46,7 @@ def speaking(store: FeatureStore, config: Config) -> Callable[[Tacotron2], dict[
                 max_frames_B=(batch.mel_lengths_B * LONGEST).long(),
                 gate_threshold=config.synthesis.gate_threshold,
                 seed=config.synthesis.seed,
+                monotonic_attention=config.synthesis.monotonic_attention,
             )
             rows += measures(spoken, batch.symbol_lengths_B, [store.mel(int(index)) for index in part])
         model.train(training)
