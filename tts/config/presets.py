@@ -38,10 +38,11 @@ def small() -> Config:
 
 
 def full() -> Config:
-    """`tacotron2` with all that makes attention learn early and hold: a second decoder of six frames a step (Gölge 2020; Coqui's default), guided
-    attention, and mutual information between text and speech with dropped frames (Liu et al. 2019, arXiv:1909.01145, whose share is 0.2).
+    """`tacotron2` with all that makes attention learn early and hold.
 
-    For corpora on which `tacotron2` skips or repeats words. A step takes about a third longer; the voice speaks as fast.
+    A second decoder of six frames a step (Gölge 2020; Coqui's default), guided attention, and mutual information between text and speech with
+    dropped frames (Liu et al. 2019, arXiv:1909.01145, whose share is 0.2).
+    For corpora on which `tacotron2` skips or repeats words. A step takes longer; the voice speaks as fast.
     """
     return Config(model=ModelConfig(coarse_reduction_factor=6, recogniser=1024, frame_drop=0.2))
 
