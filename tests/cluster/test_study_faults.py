@@ -80,9 +80,10 @@ class Fate:
 
 
 def end_soon(laptop: Laptop, name: str) -> int:
-    """Leaves the study as many trials as it has, and two; how many those are."""
-    budget = len(laptop.trials(name)) + 2
+    """Leaves the study as many trials as it has, and a dozen, for it goes on while it is told; how many those are."""
+    budget = len(laptop.trials(name)) + 12
     laptop.tts("study", "extend", "--study", name, "--trials", budget)
+    assert len(laptop.trials(name)) <= budget, "told too late"
     return budget
 
 
@@ -126,7 +127,7 @@ def test_a_study_goes_on_whatever_befalls_it(laptop: Laptop, witness: PodWitness
     eventually(lambda: any(words in tuning.said() for words in ("it is made anew", "is there and taken over")), "the next one has a Job", 180)
 
     budget = end_soon(laptop, NAME)
-    assert tuning.ended(240) == 0, tuning.said()
+    assert tuning.ended(400) == 0, tuning.said()
     assert laptop.judge(NAME, config, budget, witness) == []
     assert laptop.jobs(NAME) == []
     befallen = {first.number, second.number, third.number, *(trial.number for trial in left)}
@@ -184,7 +185,7 @@ def test_a_launcher_that_is_evicted_and_started_again_takes_its_job_over(laptop:
     assert [found["metadata"]["uid"] for found in laptop.jobs(name)] == [job["metadata"]["uid"]]
 
     budget = end_soon(laptop, name)
-    eventually(lambda: laptop.cluster.phase(second, laptop.namespace) in ("Succeeded", "Failed"), "the launcher ends", 240)
+    eventually(lambda: laptop.cluster.phase(second, laptop.namespace) in ("Succeeded", "Failed"), "the launcher ends", 400)
     log = laptop.cluster.logs(second, laptop.namespace)
     assert laptop.cluster.phase(second, laptop.namespace) == "Succeeded", log
     laptop.fetch(tuning.study, laptop.study(name))
