@@ -58,7 +58,8 @@ def test_measures_are_those_of_its_alignment(model: Tacotron2, tiny: Config):
     for utterance in speak(model, SENTENCES, tiny, gate_threshold=0.999):
         steps, symbols = utterance.alignment_SN.shape
         expected = attention_measures(torch.from_numpy(utterance.alignment_SN)[None], torch.tensor([symbols]), torch.tensor([steps]))
-        assert utterance.attention == {name: float(value) for name, value in expected.items() if name != "valid"}
+        # Up to rounding: sums beside padding are made in another order.
+        assert utterance.attention == pytest.approx({name: float(value) for name, value in expected.items() if name != "valid"}, rel=1e-5)
 
 
 def test_more_sentences_than_a_batch_come_in_order_and_as_if_alone(model: Tacotron2, tiny: Config):

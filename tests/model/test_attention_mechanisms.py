@@ -11,6 +11,7 @@ from tts.model.attention.choice import new_attention
 from tts.model.attention.dynamic_convolution import beta_binomial
 from tts.model.attention.mechanism import Attention
 from tts.model.attention_loop import attention_loop
+from tts.model.packing import packing
 
 
 def mechanism_of(name: str, **knobs: int) -> Attention:
@@ -56,12 +57,13 @@ def test_padding_gets_no_weight_and_changes_nothing(mechanism):
 def test_a_long_text_keeps_a_finite_distribution_and_finite_gradients(mechanism):
     """2,000 steps in float32 over 300 symbols."""
     attention, steps, lengths_B = mechanism_of(mechanism), 2000, torch.tensor([300, 7])
-    leaves = [torch.randn(2, 300, 6), torch.randn(steps, 2, 4), torch.randn(40, 4), 0.3 * torch.randn(40, 16), torch.randn(40)]
+    leaves = [torch.randn(2, 300, 6), torch.randn(2 * steps, 4), torch.randn(40, 4), 0.3 * torch.randn(40, 16), torch.randn(40)]
     memory_BNE, *rest = [leaf.requires_grad_() for leaf in leaves]
-    states_SBF, weights_SBN = attention_loop(attention, attention.operands(memory_BNE, lengths_B), *rest, None, 1.0)
-    torch.testing.assert_close(weights_SBN.sum(2), torch.ones(steps, 2), rtol=0, atol=1e-5)
-    assert not weights_SBN[:, 1, 7:].any()
-    loss = (weights_SBN * torch.linspace(0, 1, 300)).sum() + states_SBF.square().sum()
+    order = packing(torch.tensor([steps, steps]), steps)
+    states_ZF, weights_ZN = attention_loop(attention, attention.operands(memory_BNE, lengths_B), order, *rest, None, 1.0)
+    torch.testing.assert_close(weights_ZN.sum(1), torch.ones(2 * steps), rtol=0, atol=1e-5)
+    assert not order.unpack(weights_ZN)[1, :, 7:].any()
+    loss = (weights_ZN * torch.linspace(0, 1, 300)).sum() + states_ZF.square().sum()
     for gradient in torch.autograd.grad(loss, [*leaves, *attention.parameters()]):
         assert gradient.isfinite().all()
 

@@ -7,6 +7,8 @@ from tests.model import textbook
 from tests.model.sizes import MECHANISMS, MELS, WITHOUT_DROPOUT, model_config
 from tts.data.batch import length_mask
 from tts.model.decoder import Decoder, DecoderOutput
+from tts.model.frames import step_lengths
+from tts.model.packing import packing
 
 
 def scalar(output: DecoderOutput) -> torch.Tensor:
@@ -32,22 +34,34 @@ def assert_same(decoder: Decoder, memory_BNE: torch.Tensor, ours: DecoderOutput,
 @settings(deadline=None, max_examples=90)
 @given(
     mechanism=st.sampled_from(MECHANISMS),
-    frames=st.integers(1, 20),
-    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=1, max_size=5),
+    spare=st.integers(0, 3),
     factor=st.integers(1, 8),
     kernel=st.sampled_from([1, 5, 11]),
     prior=st.sampled_from([2, 4, 9]),
+    dropout=st.sampled_from([0.0, 0.4]),
     seed=st.integers(0, 99),
 )
-def test_equals_the_textbook_with_every_gradient(mechanism, frames, lengths, factor, kernel, prior, seed):
+def test_equals_the_textbook_with_every_gradient(mechanism, lengths, spare, factor, kernel, prior, dropout, seed):
+    """Utterances in any order, some of no frame at all, beside more padding than the longest needs."""
     torch.manual_seed(seed)
-    lengths_of_filters = {"location_kernel": kernel, "filter_length": kernel, "prior_length": prior}
-    config = model_config(attention_mechanism=mechanism, reduction_factor=factor, **lengths_of_filters, **WITHOUT_DROPOUT)
+    knobs = {"attention_dropout": dropout, "location_kernel": kernel, "filter_length": kernel, "prior_length": prior}
+    config = model_config(attention_mechanism=mechanism, reduction_factor=factor, **(WITHOUT_DROPOUT | knobs))
     decoder = Decoder(config, mels=MELS).double()
-    memory_BNE = torch.randn(len(lengths), max(lengths), config.encoder_lstm).double().requires_grad_()
-    mel_BTM = torch.randn(len(lengths), frames, MELS).double()
-    arguments = (memory_BNE, torch.tensor(lengths), mel_BTM)
-    assert_same(decoder, memory_BNE, decoder(*arguments), textbook.decode(decoder, *arguments))
+    symbol_lengths_B, mel_lengths_B = torch.tensor(lengths).unbind(1)
+    frames = max(1, int(mel_lengths_B.max()) + spare)
+    memory_BNE = torch.randn(len(lengths), int(symbol_lengths_B.max()), config.encoder_lstm).double().requires_grad_()
+    arguments = (memory_BNE, symbol_lengths_B, torch.randn(len(lengths), frames, MELS).double())
+    order = packing(step_lengths(mel_lengths_B, factor), -(-frames // factor))
+    torch.manual_seed(seed)
+    kept_ZH = torch.rand(len(order.index_Z), config.attention_lstm) >= dropout
+    plain = textbook.until_the_end(textbook.decode(decoder, *arguments, order.unpack(kept_ZH).transpose(0, 1)), mel_lengths_B)
+    torch.manual_seed(seed)
+    ours = decoder(*arguments, mel_lengths_B)
+    if mel_lengths_B.any():
+        assert_same(decoder, memory_BNE, ours, plain)
+    else:
+        assert not any(tensor.any() for tensor in (ours.mel_BTM, ours.gate_logits_BT, ours.alignment_BSN))
 
 
 @pytest.mark.parametrize("now", [2, 3, 5])
@@ -90,19 +104,6 @@ def test_a_factor_that_the_decoder_was_not_built_for_is_refused(factor):
         decoder.reduce_by(factor)
 
 
-def test_equals_the_textbook_under_recurrent_dropout():
-    config = model_config(reduction_factor=2, **(WITHOUT_DROPOUT | {"attention_dropout": 0.4}))
-    torch.manual_seed(0)
-    decoder = Decoder(config, mels=MELS).double()
-    memory_BNE = torch.randn(3, 6, config.encoder_lstm).double().requires_grad_()
-    arguments = (memory_BNE, torch.tensor([6, 2, 5]), torch.randn(3, 13, MELS).double())
-    torch.manual_seed(1)
-    kept_SBH = torch.rand(7, 3, config.attention_lstm) >= 0.4
-    plain = textbook.decode(decoder, *arguments, kept_SBH)
-    torch.manual_seed(1)
-    assert_same(decoder, memory_BNE, decoder(*arguments), plain)
-
-
 @pytest.mark.parametrize("knob", ["attention_dropout", "decoder_dropout", "prenet_dropout"])
 def test_dropout_acts_in_training_only(knob):
     torch.manual_seed(0)
@@ -125,16 +126,13 @@ def test_shapes_for_any_number_of_frames_and_any_reduction_factor(factor, frames
     torch.testing.assert_close(output.alignment_BSN.sum(2), torch.ones(2, steps))
 
 
-def test_frames_come_out_in_the_order_of_the_projection():
+def test_a_step_writes_its_frames_in_the_order_of_the_projection():
     torch.manual_seed(0)
     decoder = Decoder(model_config(reduction_factor=3), mels=MELS)
-    hidden_SBD, context_SBE = torch.randn(4, 2, 9), torch.randn(4, 2, 6)
-    mel_BTM, gate_BT = decoder.project(torch.cat((hidden_SBD, context_SBE), 2))
-    for step in range(4):
-        for row in range(2):
-            z_F = torch.cat((hidden_SBD[step, row], context_SBE[step, row]))
-            torch.testing.assert_close(mel_BTM[row, 3 * step : 3 * step + 3].flatten(), decoder.mel(z_F))
-            torch.testing.assert_close(gate_BT[row, 3 * step : 3 * step + 3], decoder.gate(z_F))
+    z_ZF = torch.randn(4, 9 + 6)
+    mel_ZRM, gate_logits_ZR = decoder.project(z_ZF)
+    torch.testing.assert_close(mel_ZRM.flatten(1), decoder.mel(z_ZF))
+    torch.testing.assert_close(gate_logits_ZR, decoder.gate(z_ZF))
 
 
 def test_a_graph_kept_for_a_second_backward_pass_gives_the_same_gradients():

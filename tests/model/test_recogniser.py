@@ -11,6 +11,7 @@ from tts.data.batch import Batch, length_mask
 from tts.losses.mutual_information import mutual_information_loss
 from tts.losses.total import total_loss
 from tts.model.frames import step_lengths
+from tts.model.packing import Packing, packing
 from tts.model.tacotron2 import Tacotron2
 from tts.text.symbols import SymbolTable
 
@@ -35,13 +36,18 @@ def run(model: Tacotron2, one: Batch):
     return model(one.symbols_BN, one.symbol_lengths_B, one.mel_BTM, one.mel_lengths_B)
 
 
+def order_of(one: Batch) -> Packing:
+    """Of the steps at a reduction factor of 2."""
+    return packing(step_lengths(one.mel_lengths_B, 2), -(-one.mel_BTM.shape[1] // 2))
+
+
 def test_it_reads_what_the_mel_projection_reads():
     model = network(reduction_factor=2)
     read = []
     model.decoder.mel.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0]))
     output = run(model, batch())
-    by_hand = model.recogniser.classes(torch.relu(model.recogniser.hidden(read[0])))
-    torch.testing.assert_close(output.recognition.logits_BSC, by_hand.transpose(0, 1))
+    by_hand_ZC = model.recogniser.classes(torch.relu(model.recogniser.hidden(read[0])))
+    torch.testing.assert_close(order_of(batch()).pack(output.recognition.logits_BSC), by_hand_ZC)
     assert output.recognition.logits_BSC.shape == (3, 10, SYMBOLS + 1)
 
 
@@ -75,7 +81,7 @@ def test_what_reaches_the_decoder_is_bounded_at_its_states():
     main = losses.total - weight * losses.terms["mutual_information"]
     (d_main,) = torch.autograd.grad(main, z[0], retain_graph=True)
     heard = z[0].detach().requires_grad_()
-    recognition = replace(output.recognition, logits_BSC=model.recogniser(heard))
+    recognition = replace(output.recognition, logits_BSC=model.recogniser(order_of(one).unpack(heard).transpose(0, 1)))
     (d_side,) = torch.autograd.grad(weight * mutual_information_loss(recognition, step_lengths(one.mel_lengths_B, 2)), heard)
     scale = float(share * d_main.norm() / d_side.norm())
     assert scale < 1
@@ -157,7 +163,7 @@ def test_dropped_frames_are_the_corpus_mean(share):
     arguments = torch.ones(4, 3, dtype=torch.long), torch.full((4,), 3), mel_BTM, torch.full((4,), 500)
     model(*arguments)
     model.eval()(*arguments)
-    dropped, kept = (frames_SBM.transpose(0, 1) for frames_SBM in read)
+    dropped, kept = (frames_ZM.view(500, 4, MELS).transpose(0, 1) for frames_ZM in read)
     torch.testing.assert_close(kept[:, 1:], (mel_BTM[:, :-1] + 5) / 2)
     means_BS = (dropped == 0).all(2)
     assert torch.equal(dropped[~means_BS], kept[~means_BS])

@@ -14,6 +14,7 @@ from torch.nn import functional
 from tests.model.textbook_attention import plain_attention
 from tts.data.batch import length_mask
 from tts.model.decoder import Decoder, DecoderOutput
+from tts.model.frames import step_lengths
 
 
 def teacher_inputs(mel_BTM: Tensor, reduction_factor: int) -> list[Tensor]:
@@ -55,6 +56,18 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
     return DecoderOutput(torch.stack(mels, 1), torch.cat(gates, 1), torch.stack(alignments, 1))
 
 
+def until_the_end(output: DecoderOutput, mel_lengths_B: torch.Tensor) -> DecoderOutput:
+    """The textbook goes on in the padding; ours is zero from the step after an utterance's last."""
+    steps, factor = output.alignment_BSN.shape[1], output.reduction_factor
+    running_BS = length_mask(step_lengths(mel_lengths_B, factor), steps)
+    running_BT = running_BS.repeat_interleave(factor, dim=1)
+    return DecoderOutput(
+        output.mel_BTM.masked_fill(~running_BT[:, :, None], 0),
+        output.gate_logits_BT.masked_fill(~running_BT, 0),
+        output.alignment_BSN.masked_fill(~running_BS[:, :, None], 0),
+    )
+
+
 class TextbookDecoder(nn.Module):
     """Stands in for a Decoder whose weights it reads: `model.decoder = TextbookDecoder(model.decoder)`."""
 
@@ -62,5 +75,8 @@ class TextbookDecoder(nn.Module):
         super().__init__()
         self.plain = decoder
 
-    def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, _listener: None = None) -> DecoderOutput:
+    def forward(
+        self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, mel_lengths_B: Tensor | None = None, _listener: None = None
+    ) -> DecoderOutput:
+        """As a textbook has it, padding is decoded, too."""
         return decode(self.plain, memory_BNE, symbol_lengths_B, mel_BTM)

@@ -2,29 +2,33 @@
 
 Under teacher forcing only the attention LSTM and the attention run step by step (attention_loop.py). The prenet runs before that loop
 and the decoder LSTM, the mel and the gate projections after it, each over all steps at once: nothing of theirs flows back into attention.
+All of them work on the utterances' true steps only, packed (packing.py).
 For the same reason the decoder LSTM's dropout acts on its output, where NVIDIA/tacotron2 drops the recurrent state as well; the attention
 LSTM's is recurrent, as there. free_running.py speaks with the same weights.
 
-Shape letters: B batch, N symbols, T = S r frames, S decoder steps, r reduction factor, M mels, P prenet width, H attention LSTM width,
-E memory width, D decoder LSTM width.
+Shape letters: B batch, N symbols, T = S r frames, S decoder steps, Z rows (packing.py), r reduction factor, M mels, P prenet width,
+H attention LSTM width, E memory width, F = H + E, D decoder LSTM width.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from tts.config import ModelConfig
 from tts.model.attention.choice import new_attention
 from tts.model.attention_loop import attention_loop
-from tts.model.frames import decoder_inputs, frames_of_steps, frames_per_step
+from tts.model.frames import decoder_inputs, frames_of_steps, frames_per_step, step_lengths
 from tts.model.gradient_bound import GradientBound
+from tts.model.lstm_loop import lstm_loop
+from tts.model.packing import Packing, packing
 from tts.model.prenet import Prenet
 
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """Cells past an utterance's true length carry no meaning."""
+    """Steps past an utterance's end are zero; frames past its end in its last step carry no meaning."""
 
     mel_BTM: Tensor
     gate_logits_BT: Tensor
@@ -73,44 +77,67 @@ class Decoder(nn.Module):
             raise ValueError(f"the decoder was built for {low} to {high} frames a step, got {reduction_factor}")
         self.reduction_factor = reduction_factor
 
-    def forward(self, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, listener: GradientBound | None = None) -> DecoderOutput:
-        """Teacher-forced. T may be any number: the output has it rounded up to a multiple of r.
+    def forward(
+        self,
+        memory_BNE: Tensor,
+        symbol_lengths_B: Tensor,
+        mel_BTM: Tensor,
+        mel_lengths_B: Tensor | None = None,
+        listener: GradientBound | None = None,
+    ) -> DecoderOutput:
+        """Teacher-forced. T may be any number: the output has it rounded up to a multiple of r. Without lengths, all utterances have T frames.
 
         A `listener` hears what the projections read; how far its gradient reaches back is bounded by theirs.
         """
-        inputs_SBM = decoder_inputs(mel_BTM, self.reduction_factor).transpose(0, 1)
-        steps, batch, _ = inputs_SBM.shape
-        if steps == 0:  # nn.LSTM refuses an empty sequence
-            empty = memory_BNE.new_zeros
-            heard_SBF = empty(0, batch, self.mel.in_features) if listener else None
-            return DecoderOutput(empty(batch, 0, self.mels), empty(batch, 0), empty(batch, 0, memory_BNE.shape[1]), heard_SBF)
-        states_SBF, weights_SBN = self._attend(self.prenet(inputs_SBM), memory_BNE, symbol_lengths_B)
-        hidden_SBD = self.decoder_dropout(self.decoder_lstm(states_SBF)[0])
-        z_SBF = torch.cat((hidden_SBD, states_SBF[:, :, self.attention_lstm.hidden_size :]), dim=2)
-        z_SBF, heard_SBF = listener(z_SBF) if listener else (z_SBF, None)
-        mel_BTM, gate_logits_BT = self.project(z_SBF)
-        return DecoderOutput(mel_BTM, gate_logits_BT, weights_SBN.transpose(0, 1), heard_SBF)
+        inputs_BSM = decoder_inputs(mel_BTM, self.reduction_factor)
+        batch, steps, _ = inputs_BSM.shape
+        if mel_lengths_B is None:
+            mel_lengths_B = torch.full_like(symbol_lengths_B, mel_BTM.shape[1])
+        order = packing(step_lengths(mel_lengths_B, self.reduction_factor), steps)
+        if not order.sizes:
+            empty, frames = memory_BNE.new_zeros, steps * self.reduction_factor
+            heard_SBF = empty(steps, batch, self.mel.in_features) if listener else None
+            return DecoderOutput(empty(batch, frames, self.mels), empty(batch, frames), empty(batch, steps, memory_BNE.shape[1]), heard_SBF)
+        states_ZF, weights_ZN = self._attend(order, self.prenet(order.pack(inputs_BSM)), memory_BNE, symbol_lengths_B)
+        hidden_ZD = self.decoder_dropout(self._decoder_lstm(order, states_ZF))
+        z_ZF = torch.cat((hidden_ZD, states_ZF[:, self.attention_lstm.hidden_size :]), dim=1)
+        z_ZF, heard_ZF = listener(z_ZF) if listener else (z_ZF, None)
+        mel_ZRM, gate_logits_ZR = self.project(z_ZF)
+        return DecoderOutput(
+            mel_BTM=frames_of_steps(order.unpack(mel_ZRM)),
+            gate_logits_BT=order.unpack(gate_logits_ZR).flatten(1),
+            alignment_BSN=order.unpack(weights_ZN),
+            heard_SBF=None if heard_ZF is None else order.unpack(heard_ZF).transpose(0, 1),
+        )
 
-    def _attend(self, x_SBP: Tensor, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend(self, order: Packing, x_ZP: Tensor, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         lstm, hidden = self.attention_lstm, self.attention_lstm.hidden_size
-        prenet = x_SBP.shape[2]
+        prenet = x_ZP.shape[1]
         recurrent_GF = torch.cat((lstm.weight_hh, lstm.weight_ih[:, prenet:]), dim=1)
-        kept_SBH, keep_scale = None, 1.0
+        kept_ZH, keep_scale = None, 1.0
         if self.training and self.attention_dropout > 0:
-            kept_SBH = torch.rand((*x_SBP.shape[:2], hidden), device=x_SBP.device) >= self.attention_dropout
+            kept_ZH = torch.rand((len(x_ZP), hidden), device=x_ZP.device) >= self.attention_dropout
             keep_scale = 1 / (1 - self.attention_dropout)
-        at = self.attention.operands(memory_BNE, symbol_lengths_B)
-        like = x_SBP.dtype
+        at = self.attention.operands(memory_BNE[order.order_B], symbol_lengths_B[order.order_B])
+        like = x_ZP.dtype
         input_GP, bias_G = lstm.weight_ih[:, :prenet].to(like), (lstm.bias_ih + lstm.bias_hh).to(like)
-        return attention_loop(self.attention, at, x_SBP, input_GP, recurrent_GF.to(like), bias_G, kept_SBH, keep_scale)
+        return attention_loop(self.attention, at, order, x_ZP, input_GP, recurrent_GF.to(like), bias_G, kept_ZH, keep_scale)
 
-    def project(self, z_SBF: Tensor) -> tuple[Tensor, Tensor]:
-        """Mel (B, T, M) and gate logits (B, T) of all steps, their frames in order, from [decoder LSTM's output, context]."""
+    def _decoder_lstm(self, order: Packing, x_ZF: Tensor) -> Tensor:
+        """(Z, D). cuDNN has all steps in one kernel; on a CPU our loop is the faster one."""
+        lstm = self.decoder_lstm
+        if x_ZF.is_cuda:
+            hidden: PackedSequence = lstm(PackedSequence(x_ZF, torch.tensor(order.sizes)))[0]
+            return hidden.data
+        input_GF, recurrent_GD, one_G, other_G = (weight.to(x_ZF.dtype) for weight in lstm.all_weights[0])
+        return lstm_loop(order, x_ZF, input_GF, recurrent_GD, one_G + other_G)
+
+    def project(self, z_ZF: Tensor) -> tuple[Tensor, Tensor]:
+        """Mel (Z, r, M) and gate logits (Z, r) from [decoder LSTM's output, context]."""
         early = self.reduction_factor - self._reduction_factors[0]
-        mel_SBF = torch.cat([layer(z_SBF) for layer in (self.mel, *self.early_mel[:early])], dim=2)
-        gate_SBR = torch.cat([layer(z_SBF) for layer in (self.gate, *self.early_gate[:early])], dim=2)
-        mel_BSRM = mel_SBF.transpose(0, 1).unflatten(2, (self.reduction_factor, self.mels))  # type: ignore[no-untyped-call]
-        return frames_of_steps(mel_BSRM), gate_SBR.transpose(0, 1).flatten(1)
+        mel_ZF = torch.cat([layer(z_ZF) for layer in (self.mel, *self.early_mel[:early])], dim=1)
+        gate_logits_ZR = torch.cat([layer(z_ZF) for layer in (self.gate, *self.early_gate[:early])], dim=1)
+        return mel_ZF.view(len(mel_ZF), self.reduction_factor, self.mels), gate_logits_ZR
 
     def decoder_cell(self, input_BF: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step of the decoder LSTM, (h, c) to (h, c): for those who have the input of one step only."""

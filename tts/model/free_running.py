@@ -70,7 +70,7 @@ def free_run(
         gates.append(gate_BR)
         alignments.append(weights_BN)
         if listened:
-            heard.append(steps.z_1BF)
+            heard.append(steps.z_BF[None])
     valid_BT = length_mask(lengths_B, len(mels) * reduction_factor)
     valid_BS = valid_BT[:, ::reduction_factor]
     return FreeRun(
@@ -109,8 +109,8 @@ class _Steps:
         weights_BN, self.attention_state = self.reading.step(at, step) if self.reading else step(at)
         self.context_BE = torch.bmm(weights_BN.to(at.memory_BNE.dtype)[:, None], at.memory_BNE)[:, 0]
         self.decoder_state = decoder.decoder_cell(torch.cat((h_BH, self.context_BE), 1), self.decoder_state)
-        self.z_1BF = torch.cat((self.decoder_state[0], self.context_BE), 1)[None]
-        mel_BRM, gate_logits_BR = decoder.project(self.z_1BF)
+        self.z_BF = torch.cat((self.decoder_state[0], self.context_BE), 1)
+        mel_BRM, gate_logits_BR = decoder.project(self.z_BF)
         self.frame_BM = mel_BRM[:, -1]
         return mel_BRM, torch.sigmoid(gate_logits_BR), weights_BN
 

@@ -67,9 +67,9 @@ class Tacotron2(nn.Module):
         mode the prenet still drops out, from torch's global generator, where the configuration keeps it on at inference.
         """
         memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
-        inward_BTM = self._drop(self._inward(mel_BTM))
-        decoded = self.decoder(memory_BNE, symbol_lengths_B, inward_BTM, self.recogniser.bound if self.recogniser else None)
-        coarse = self.coarse_decoder(memory_BNE, symbol_lengths_B, inward_BTM) if self.coarse_decoder else None
+        arguments = memory_BNE, symbol_lengths_B, self._drop(self._inward(mel_BTM)), mel_lengths_B
+        decoded = self.decoder(*arguments, self.recogniser.bound if self.recogniser else None)
+        coarse = self.coarse_decoder(*arguments) if self.coarse_decoder else None
         recognition = None
         if self.recogniser and decoded.heard_SBF is not None:
             recognition = self.recogniser.recognise(decoded.heard_SBF, symbols_BN, symbol_lengths_B)
