@@ -62,6 +62,17 @@ def test_measures_are_those_of_its_alignment(model: Tacotron2, tiny: Config):
         assert utterance.attention == pytest.approx({name: float(value) for name, value in expected.items() if name != "valid"}, rel=1e-5)
 
 
+def test_what_the_recogniser_makes_of_it_is_measured_where_there_is_one(model: Tacotron2, tiny: Config):
+    assert all(utterance.recogniser_error_rate is None for utterance in speak(model, SENTENCES, tiny, max_frames_per_symbol=2.0))
+    torch.manual_seed(0)
+    listening = Tacotron2(tiny.model.model_copy(update={"recogniser": 9}), symbols=20, mels=tiny.audio.mels).eval()
+    with torch.no_grad():  # it hears nothing but sevens
+        listening.recogniser.classes.weight.zero_()
+        listening.recogniser.classes.bias.copy_(torch.arange(21) == 7)
+    rates = [utterance.recogniser_error_rate for utterance in speak(listening, SENTENCES, tiny, max_frames_per_symbol=2.0)]
+    assert rates == [2 / 3, 1.0, 1.0]
+
+
 def test_more_sentences_than_a_batch_come_in_order_and_as_if_alone(model: Tacotron2, tiny: Config):
     many = [[3 + place % 15, 1 + place % 4 + 2, 1] for place in range(BATCH + 2)]
     together = speak(model, many, tiny, gate_threshold=0.999)

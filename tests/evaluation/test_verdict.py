@@ -67,3 +67,8 @@ def test_a_sentence_that_could_not_be_measured_is_not_left_out():
 )
 def test_attention_fails_by_repeating_skipping_or_ending_early(change: dict[str, float], failed: bool):
     assert attention_failed(ATTENTION | change) == failed
+
+
+def test_a_voice_with_a_recogniser_has_one_figure_more():
+    heard = [replace(GOOD, recogniser_error_rate=rate) for rate in (0.1, 0.4)]
+    assert total(heard) == pytest.approx(total([GOOD]) | {"recogniser_error_rate": 0.25})

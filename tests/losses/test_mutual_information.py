@@ -117,3 +117,19 @@ def test_a_long_text_of_wild_logits_stays_finite():
     loss.backward()
     assert loss.isfinite()
     assert logits_BSC.grad.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_gives_what_the_cpu_gives():
+    texts, steps_B = [[0, 1, 1], [2, 2, 2, 2, 2], [3], []], torch.tensor([7, 8, 0, 3])
+    gradients = []
+    for device in ("cpu", "cuda"):
+        logits_BSC = random_logits(4, 0, torch.float32).to(device).requires_grad_()
+        on_cpu = heard(texts, logits_BSC)
+        recognition = Recognition(logits_BSC, on_cpu.labels_BN.to(device), on_cpu.label_lengths_B.to(device))
+        loss = mutual_information_loss(recognition, steps_B.to(device))
+        loss.backward()
+        assert left_out(recognition, steps_B.to(device)).item() == 1
+        gradients.append((loss.detach().cpu(), logits_BSC.grad.cpu()))
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)

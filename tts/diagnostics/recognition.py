@@ -3,6 +3,7 @@
 Shape letters: B batch, N symbols, S decoder steps, C classes, the blank last.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,12 @@ def recognition_errors(heard: Recognition, step_lengths_B: Tensor) -> Tensor:
     texts = zip(heard.labels_BN.tolist(), heard.label_lengths_B.tolist(), strict=True)
     labels = [row[:length] for row, length in texts]
     return torch.tensor([edit_distance(said, text) for said, text in zip(spelled(heard.logits_BSC, step_lengths_B), labels, strict=True)])
+
+
+def error_rates(heard: Recognition, step_lengths_B: Tensor) -> list[float]:
+    """Errors of each row, a label of its text: 0 for what is heard word for word, above 1 for more errors than labels. NaN without labels."""
+    errors, labels = recognition_errors(heard, step_lengths_B).tolist(), heard.label_lengths_B.tolist()
+    return [wrong / length if length else math.nan for wrong, length in zip(errors, labels, strict=True)]
 
 
 def spelled(logits_BSC: Tensor, step_lengths_B: Tensor) -> list[list[int]]:

@@ -102,6 +102,7 @@ def _measure(store: FeatureStore, number: int, utterance: Utterance, voice: Load
         attention=utterance.attention,
         network_seconds=utterance.seconds,
         vocoder_seconds=vocoder_seconds,
+        recogniser_error_rate=utterance.recogniser_error_rate,
     )
     return Sample(judged, reference_TM, utterance, store.reference_audio(number).read_bytes(), generated_wav)
 

@@ -96,6 +96,7 @@ def _summary(record: RunRecord, step: int, samples: Sequence[Sample], figures: M
         ),
         Fact("Attention near the diagonal", show(figures["attention_diagonality"]), "1 is all of it, uniform attention 0.28"),
         Fact("Length against recording", show(figures["duration_ratio"]), "1 is equally long"),
+        *_heard(figures),
         Fact("Real-time factor", show(figures["real_time_factor"]), "time per second of speech, with Griffin-Lim"),
         Fact("Trained", f"{step:,} steps", f"best of {record.step:,} by held-out mel loss"),
     )
@@ -103,6 +104,12 @@ def _summary(record: RunRecord, step: int, samples: Sequence[Sample], figures: M
         ("criterion", "measured", "required", "verdict"), rows, frozenset({"measured", "required"}), "A voice passes when it meets all of these."
     )
     return Section("summary", "Summary", blocks=(Note(words, "good" if verdict.passed else "bad"), Facts(facts), table))
+
+
+def _heard(figures: Mapping[str, float]) -> tuple[Fact, ...]:
+    """Of a voice with a recogniser."""
+    rate = figures.get("recogniser_error_rate")
+    return () if rate is None else (Fact("Letters that its recogniser gets wrong", show(rate), "of what was to be said; 0 is none"),)
 
 
 def _worded(name: str, value: float) -> str:

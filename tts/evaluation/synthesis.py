@@ -16,6 +16,7 @@ import torch
 from tts.config import SynthesisConfig
 from tts.diagnostics.attention import attention_measures
 from tts.diagnostics.measured import per_utterance
+from tts.diagnostics.recognition import error_rates
 from tts.model.frames import step_lengths
 from tts.model.tacotron2 import Tacotron2
 
@@ -40,6 +41,8 @@ class Utterance:
     """See `attention_measures`; NaN throughout where the alignment is none."""
     seconds: float
     """Time that the network took, the batch's time shared out by frames."""
+    recogniser_error_rate: float | None = None
+    """Errors of what the network's own recogniser heard, a label of the text; None without one."""
 
 
 def synthesise(model: Tacotron2, sequences: Sequence[Sequence[int]], config: SynthesisConfig, device: torch.device) -> Iterator[list[Utterance]]:
@@ -72,6 +75,7 @@ def _speak(model: Tacotron2, sequences: Sequence[Sequence[int]], config: Synthes
     spent = time.perf_counter() - begun
     steps_B = step_lengths(lengths_B, spoken.reduction_factor)
     measures = per_utterance(attention_measures(alignment_BSN, symbol_lengths_B, steps_B))
+    rates = error_rates(spoken.recognition, steps_B) if spoken.recognition else [None] * len(sequences)
     mel_BTM, gate_BT = spoken.mel_BTM.float().cpu().numpy(), spoken.gate_BT.float().cpu().numpy()
     return [
         Utterance(
@@ -81,6 +85,7 @@ def _speak(model: Tacotron2, sequences: Sequence[Sequence[int]], config: Synthes
             stop_reason="gate" if stopped else "length limit",
             attention=measures[row],
             seconds=spent * frames / int(lengths_B.sum()),
+            recogniser_error_rate=rates[row],
         )
         for row, (frames, steps, stopped) in enumerate(zip(lengths_B.tolist(), steps_B.tolist(), spoken.stopped_B.tolist(), strict=True))
     ]

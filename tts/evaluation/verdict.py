@@ -28,6 +28,8 @@ class Judged:
     attention: dict[str, float]
     network_seconds: float
     vocoder_seconds: float
+    recogniser_error_rate: float | None = None
+    """Errors of what the voice's own recogniser heard, a label of the text; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ def total(sentences: Sequence[Judged]) -> dict[str, float]:
 
     A mean over sentences one of which could not be measured is NaN: leaving it out would make a voice better by failing.
     real_time_factor: time for network and vocoder per second of speech; below 1 is faster than speech.
+    recogniser_error_rate: only of a voice with a recogniser.
     failed_attention_share: sentences that repeat or skip text, or do not reach its end, or whose attention is none.
     """
     attention = {name: _mean([sentence.attention[name] for sentence in sentences]) for name in sentences[0].attention}
     spoken = sum(sentence.generated_seconds for sentence in sentences)
     spent = sum(sentence.network_seconds + sentence.vocoder_seconds for sentence in sentences)
+    heard = [sentence.recogniser_error_rate for sentence in sentences if sentence.recogniser_error_rate is not None]
     return {
         "mel_cepstral_distortion": _mean([sentence.mel_cepstral_distortion for sentence in sentences]),
         "stopped_share": _mean([float(sentence.stop_reason == "gate") for sentence in sentences]),
@@ -66,6 +70,7 @@ def total(sentences: Sequence[Judged]) -> dict[str, float]:
         "real_time_factor": spent / spoken if spoken else math.nan,
         "failed_attention_share": _mean([float(attention_failed(sentence.attention)) for sentence in sentences]),
         **{f"attention_{name}": value for name, value in attention.items()},
+        **({"recogniser_error_rate": _mean(heard)} if heard else {}),
     }
 
 
