@@ -11,7 +11,8 @@ implementations.
 
 Static and dynamic filters have one length here (21 in the paper): their taps are then the same columns, and one product a step.
 
-The state is a, with the zeros that the filters read at either end. As in location.py the tanh is computed again by the backward pass.
+The state is a, with the zeros that the filters read at either end. As in location.py a step has 2 v . sigmoid(2 (...)) in place of v . tanh(...),
+the factors in the operands, and the sigmoid is computed again by the backward pass.
 
 Shape letters as in mechanism.py, and A attention width, K filter length, J = F static + D dynamic filters, R prior length,
 L = N + the zeros; Q = A.
@@ -28,6 +29,7 @@ from tts.config import ModelConfig
 from tts.data.batch import length_mask
 from tts.model.attention.mechanism import Attention, Operands, OwnGradients, masked_softmax, softmax_backward
 from tts.model.attention.prior import prior_backward, start_at_first_symbol, under_prior
+from tts.model.attention.taps import overlapping_sum
 
 
 def beta_binomial(trials: int, alpha: float, beta: float) -> list[float]:
@@ -76,9 +78,9 @@ class DynamicConvolutionAttention(Attention):
             self.query.bias,
             self.filters.weight,
             self.static_convolution.weight[:, 0],
-            torch.cat((self.static_dense.weight, self.dynamic_dense.weight), 1),
-            self.dynamic_dense.bias,
-            self.score.weight[0],
+            2 * torch.cat((self.static_dense.weight, self.dynamic_dense.weight), 1),
+            2 * self.dynamic_dense.bias,
+            2 * self.score.weight[0],
         )
         return Operands(
             memory_BNE=memory_BNE.to(like),
@@ -132,7 +134,9 @@ class DynamicConvolutionAttention(Attention):
         d_prior_BN = prior_backward(self._prior(state[0]), d_energies_BN)
         d_energies_BN = d_energies_BN.to(hidden_BNA.dtype)
         total.score_A.add_(torch.mv(hidden_BNA.flatten(0, 1).t(), d_energies_BN.flatten()))
-        d_sum = hidden_BNA.square_().neg_().add_(1).mul_(shared.score_A).mul_(d_energies_BN[:, :, None]).flatten(0, 1)
+        d_sum_BNA = shared.score_A * d_energies_BN[:, :, None]
+        torch.ops.aten.sigmoid_backward.grad_input(d_sum_BNA, hidden_BNA, grad_input=d_sum_BNA)
+        d_sum = d_sum_BNA.flatten(0, 1)
         total.bias_A.add_(d_sum.sum(0))
         total.dense_AJ.add_(torch.mm(d_sum.t(), filtered_BNJ.flatten(0, 1)))
         d_filtered_BNJ = torch.mm(d_sum, shared.dense_AJ).view_as(filtered_BNJ)
@@ -145,13 +149,13 @@ class DynamicConvolutionAttention(Attention):
 
     def _columns(self, previous_BL: Tensor, dtype: torch.dtype) -> Tensor:
         """(B, N, K): for each symbol the previous weights around it."""
-        return previous_BL[:, self.zeros_before - self.filter_length // 2 :].unfold(1, self.filter_length, 1).to(dtype)
+        return previous_BL[:, self.zeros_before - self.filter_length // 2 :].unfold(1, self.filter_length, 1).to(dtype).contiguous()
 
     def _prior(self, previous_BL: Tensor) -> Tensor:
         """(B, N): the chance of each symbol to come next, by the prior filter alone."""
         symbols = previous_BL.shape[1] - self.zeros_before - self.filter_length // 2
         taps_BNR = previous_BL[:, self.zeros_before - self.prior_length + 1 :].unfold(1, self.prior_length, 1)[:, :symbols]
-        return torch.matmul(taps_BNR, self.get_buffer("prior_R").to(taps_BNR.dtype))
+        return _product(taps_BNR, self.get_buffer("prior_R"))
 
     def _filters(self, shared: "_Shared", query_BA: Tensor) -> tuple[Tensor, Tensor]:
         """Static and dynamic filters (B, J, K), and the tanh (B, A) that the dynamic ones are made of."""
@@ -171,19 +175,23 @@ class DynamicConvolutionAttention(Attention):
         return d_query_BA
 
     def _hidden(self, shared: "_Shared", filtered_BNJ: Tensor) -> Tensor:
-        """(B, N, A): the tanh inside the energies."""
+        """(B, N, A): the sigmoid inside the energies."""
         batch, symbols, _ = filtered_BNJ.shape
-        return torch.addmm(shared.bias_A, filtered_BNJ.flatten(0, 1), shared.dense_AJ.t()).tanh_().view(batch, symbols, -1)
+        return torch.addmm(shared.bias_A, filtered_BNJ.flatten(0, 1), shared.dense_AJ.t()).sigmoid_().view(batch, symbols, -1)
 
     def _previous_backward(self, d_columns_BNK: Tensor, d_prior_BN: Tensor, d_previous_BN: Tensor) -> None:
         """Writes the gradient at the previous weights, which each tap of the filters and of the prior read moved by one more symbol."""
-        half, symbols = self.filter_length // 2, d_prior_BN.shape[1]
-        length = symbols + self.filter_length - 1
-        overlapped_BL = functional.fold(d_columns_BNK.transpose(1, 2), (1, length), (1, self.filter_length))[:, 0, 0]
+        overlapped_BL = overlapping_sum(d_columns_BNK.transpose(1, 2))
+        inside = slice(self.filter_length // 2, self.filter_length // 2 + d_prior_BN.shape[1])
         taps_BNR = functional.pad(d_prior_BN, (0, self.prior_length - 1)).unfold(1, self.prior_length, 1)
-        torch.add(
-            torch.matmul(taps_BNR, self.get_buffer("prior_R").to(taps_BNR.dtype).flip(0)), overlapped_BL[:, half : half + symbols], out=d_previous_BN
-        )
+        moved_BN = _product(taps_BNR, self.get_buffer("prior_R").flip(0))
+        torch.add(moved_BN, overlapped_BL[:, inside], out=d_previous_BN)
+
+
+def _product(taps_BNR: Tensor, filter_R: Tensor) -> Tensor:
+    """(B, N), in the taps' type; `torch.mv` takes twice the time on so many short rows."""
+    batch, symbols, _ = taps_BNR.shape
+    return torch.mm(taps_BNR.reshape(batch * symbols, -1), filter_R.to(taps_BNR.dtype)[:, None]).view(batch, symbols)
 
 
 class _Shared(NamedTuple):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tts.config import ModelConfig
 from tts.data.batch import length_mask
 from tts.model.attention.mechanism import Attention, Operands, OwnGradients, masked_softmax, softmax_backward
+from tts.model.attention.taps import overlapping_sum
 
 
 class LocationAttention(Attention):
@@ -114,7 +115,7 @@ class LocationAttention(Attention):
         d_keys_BNA.add_(d_sum_BNA)
         d_location_AC.add_(torch.mm(d_sum_BNA.flatten(0, 1).t(), columns))
         taps_BCN = torch.matmul(location_AC.t(), d_sum_BNA.transpose(1, 2))
-        d_channels_B2L = self._overlap(taps_BCN)
+        d_channels_B2L = overlapping_sum(taps_BCN.view(2 * taps_BCN.shape[0], self.kernel, -1)).view_as(d_location_B2L)
         d_location_B2L[:, 0] = d_channels_B2L[:, 0]
         d_location_B2L[:, 1].add_(d_channels_B2L[:, 1])
         return d_sum_BNA.sum(1)
@@ -125,18 +126,6 @@ class LocationAttention(Attention):
     def _columns(self, location_B2L: Tensor, dtype: torch.dtype) -> Tensor:
         """(B * N, C): for each symbol the taps of both channels around it."""
         return location_B2L.unfold(2, self.kernel, 1).transpose(1, 2).flatten(0, 1).flatten(1).to(dtype)
-
-    def _overlap(self, taps_BCN: Tensor) -> Tensor:
-        """(B, 2, L): each symbol's taps added to where they were read, the adjoint of `_columns`.
-
-        Tap k of symbol n goes to n + k: written in rows of L + 1 cells that are read as rows of L, each tap's row is one cell further right.
-        """
-        batch, _, symbols = taps_BCN.shape
-        kernel, length = self.kernel, symbols + self.kernel - 1
-        skewed_B2KL = taps_BCN.new_zeros(batch, 2, kernel, length)
-        rows_B2KN = skewed_B2KL.as_strided((batch, 2, kernel, symbols), (2 * kernel * length, kernel * length, length + 1, 1))
-        rows_B2KN.copy_(taps_BCN.view(batch, 2, kernel, symbols))
-        return skewed_B2KL.sum(2)
 
     def _hidden(self, at: Operands, columns: Tensor, query_BA: Tensor) -> Tensor:
         """(B, N, A): the sigmoid inside the energies."""
