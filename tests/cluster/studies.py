@@ -185,6 +185,7 @@ class Laptop:
         """Ends what runs."""
         for tuning in self._tunings:
             tuning.kill()
+            sys.stdout.write(f"{tuning.said()[-5000:]}\n")  # pytest shows it with a failure
         self.cluster.kubectl("delete", "jobs", "--all", "--namespace", self.namespace, "--wait=false")
         self._relay.refuse()
 
