@@ -48,7 +48,6 @@ def test_a_gate_that_opens_ends_the_utterance_at_its_first_open_frame(model: Tac
 def test_monotonic_attention_reads_one_symbol_after_another(model: Tacotron2, tiny: Config):
     for utterance in speak(model, SENTENCES, tiny, gate_threshold=0.999, max_frames_per_symbol=20, monotonic_attention=True):
         places = utterance.alignment_SN.argmax(1)
-        assert (utterance.alignment_SN.max(1) == 1).all()
         assert places[0] == 0
         assert set(np.diff(places)) <= {0, 1}
         assert utterance.attention["skips"] == utterance.attention["repetitions"] == 0

@@ -12,7 +12,9 @@ class SynthesisConfig(Section):
 
     gate_threshold: Annotated[float, Field(gt=0, lt=1, description="Stop where the gate's probability exceeds this.")] = 0.5
     max_frames_per_symbol: Annotated[float, Field(gt=0, description="Frames per symbol at which synthesis stops, whatever the gate says.")] = 25.0
-    monotonic_attention: Annotated[bool, Field(description="At each step stay at a symbol or move on to the next one, with any attention.")] = False
+    monotonic_attention: Annotated[
+        bool, Field(description="A step stays at its symbol or moves on to the next one, with any attention; needs more steps than symbols.")
+    ] = False
     griffin_lim_iterations: Annotated[int, Field(ge=1, le=1000, description="Iterations of Griffin-Lim.")] = 60
     seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the prenet's dropout and of Griffin-Lim's first phases.")] = 0
 

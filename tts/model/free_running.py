@@ -7,14 +7,12 @@ Shape letters: B batch, N symbols, T frames, S decoder steps, r reduction factor
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from tts.data.batch import length_mask
-from tts.model.attention.mechanism import Operands
 from tts.model.attention.stepwise import Reading
 from tts.model.decoder import Decoder
 
@@ -105,18 +103,17 @@ class _Steps:
         before_BF = torch.cat((self.lstm_state[0], self.context_BE), 1)
         self.lstm_state = decoder.attention_lstm(torch.cat((x_BP, self.context_BE), 1), self.lstm_state)
         h_BH = self.lstm_state[0]
-        step = partial(self._attend, before_BF, functional.linear(h_BH, at.query_QH))
-        weights_BN, self.attention_state = self.reading.step(at, step) if self.reading else step(at)
+        if self.reading:
+            at = at._replace(valid_BN=self.reading.open_BN)
+        weights_BN = torch.empty_like(at.valid_BN, dtype=self.float_type)
+        after = tuple(torch.zeros_like(state) for state in self.attention_state)
+        decoder.attention.step(at, self.attention_state, after, before_BF, functional.linear(h_BH, at.query_QH), weights_BN)
+        self.attention_state = after
+        if self.reading:
+            self.reading.read(weights_BN)
         self.context_BE = torch.bmm(weights_BN.to(at.memory_BNE.dtype)[:, None], at.memory_BNE)[:, 0]
         self.decoder_state = decoder.decoder_cell(torch.cat((h_BH, self.context_BE), 1), self.decoder_state)
         self.z_BF = torch.cat((self.decoder_state[0], self.context_BE), 1)
         mel_BRM, gate_logits_BR = decoder.project(self.z_BF)
         self.frame_BM = mel_BRM[:, -1]
         return mel_BRM, torch.sigmoid(gate_logits_BR), weights_BN
-
-    def _attend(self, before_BF: Tensor, query_BQ: Tensor, at: Operands) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Attention weights (B, N), and the mechanism's state after the step."""
-        weights_BN = torch.empty_like(at.valid_BN, dtype=self.float_type)
-        after = tuple(torch.zeros_like(state) for state in self.attention_state)
-        self.decoder.attention.step(at, self.attention_state, after, before_BF, query_BQ, weights_BN)
-        return weights_BN, after
