@@ -44,8 +44,9 @@ VALIDATION_METRICS = (
 """loss: as minimised at that step. mel_loss: MSE after the postnet, whatever losses.mel is. gate_loss: without positive weight.
 gate_stop_error: frames, infinite as long as some gate never opens. The others: tts/diagnostics."""
 
-RECOGNISER_METRICS = ("recogniser_error_rate",)
-"""Of a network with a recogniser, beside VALIDATION_METRICS. Errors of what it hears in the decoder's states, a label of the text."""
+RECOGNISER_METRICS = {"recogniser_error_rate": "model.recogniser"}
+"""Of a network with a recogniser, beside VALIDATION_METRICS, and the knob that gives it one. Errors of what it hears in the decoder's states, a label
+of the text."""
 
 SNAPSHOT_UTTERANCES = 4
 """Held-out utterances, the first ones, of which each validation keeps pictures."""
@@ -58,7 +59,7 @@ Measure = Callable[[Tacotron2], dict[str, float]]
 
 def validation_metrics(config: ModelConfig) -> tuple[str, ...]:
     """Names of what a network's validation measures."""
-    return VALIDATION_METRICS + (RECOGNISER_METRICS if config.recogniser else ())
+    return VALIDATION_METRICS + (tuple(RECOGNISER_METRICS) if config.recogniser else ())
 
 
 @dataclass(frozen=True)

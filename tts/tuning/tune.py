@@ -28,7 +28,7 @@ from tts.progress import Progress
 from tts.storage import is_remote, local, prepare_folder, write_text
 from tts.tracking import NOTE, Tracker
 from tts.training.preemption import StopFlag
-from tts.training.validation import validation_metrics
+from tts.training.validation import RECOGNISER_METRICS, validation_metrics
 from tts.tuning.budget import Budget
 from tts.tuning.database.storage import storage_url
 from tts.tuning.fleet import Fleet, check_reach, exit_code, launcher_of
@@ -85,7 +85,7 @@ def plan_of(features: Path, study: Path, config: Config) -> Plan:
 
     `features` lie on this machine.
     """
-    Objective(config.tuning.objective).check([*validation_metrics(config.model), *FREE_RUNNING_METRICS])
+    Objective(config.tuning.objective).check([*validation_metrics(config.model), *FREE_RUNNING_METRICS], RECOGNISER_METRICS)
     store = FeatureStore.open(features)
     store.check(config)
     return Plan.of(config, store.fingerprint, study)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts.config import ObjectiveTerm, TuningConfig
+from tts.config import ModelConfig, ObjectiveTerm, TuningConfig
 from tts.errors import UsageError
-from tts.training.validation import VALIDATION_METRICS
+from tts.training.validation import RECOGNISER_METRICS, VALIDATION_METRICS, validation_metrics
 from tts.tuning.search.objective import Objective, UnusableMetricError
 
 TERMS = (ObjectiveTerm(metric="mel_loss", weight=2.0), ObjectiveTerm(metric="attention_diagonality", weight=0.5, direction="maximise"))
@@ -83,3 +83,10 @@ def test_an_unknown_metric_is_refused_with_the_nearest_known():
 
     with pytest.raises(UsageError, match=r"tuning\.objective: 'val_mel_loss' is not a validation metric; did you mean mel_loss\?"):
         objective.check(VALIDATION_METRICS)
+
+
+def test_a_metric_of_a_network_without_recogniser_is_refused_with_the_knob_that_gives_it_one():
+    objective = Objective((ObjectiveTerm(metric="recogniser_error_rate"),))
+    objective.check(validation_metrics(ModelConfig(recogniser=8)), RECOGNISER_METRICS)
+    with pytest.raises(UsageError, match=r"'recogniser_error_rate' is not measured while model\.recogniser is 0; set it, or leave the metric out"):
+        objective.check(validation_metrics(ModelConfig()), RECOGNISER_METRICS)

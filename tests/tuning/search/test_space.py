@@ -234,3 +234,20 @@ def test_whole_numbers_at_the_edge_of_a_condition_count():
     assert holds(tuning["conditions"][0], {WARMUP: 1000})
     assert not holds(tuning["conditions"][0], {WARMUP: 999})
     assert not holds(tuning["conditions"][0], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "switch", "value"),
+    [
+        ("double_decoder.weight", "model.coarse_reduction_factor", 6),
+        ("mutual_information.gradient_share", "model.recogniser", 256),
+        ("model.recogniser_dropout", "model.recogniser", 256),
+    ],
+)
+def test_a_knob_that_would_do_nothing_is_refused_unless_what_it_needs_is_set_or_searched(tiny, name, switch, value):
+    config = searching(tiny, [name])
+    with pytest.raises(UsageError, match=re.escape(f"{name} does nothing while {switch} is 0; set that, search it too, or leave {name} out")):
+        default_params(config, search_space(config.tuning))
+    assert name in default_params(override(config, {switch: value}), search_space(config.tuning))
+    both = searching(tiny, [name, switch])
+    assert default_params(both, search_space(both.tuning))[switch] == 0

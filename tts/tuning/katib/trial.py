@@ -18,7 +18,7 @@ from tts.tracking import Tracker
 from tts.training.loop import train
 from tts.training.preemption import StopFlag
 from tts.training.run_folder import prepare_run
-from tts.training.validation import validation_metrics
+from tts.training.validation import RECOGNISER_METRICS, validation_metrics
 from tts.tuning.search.objective import Objective
 from tts.tuning.trials.free_running import FREE_RUNNING_METRICS, is_free_running
 from tts.tuning.work.attempt import trial_config
@@ -35,7 +35,7 @@ def trial(features: Path, run: Path, config: Config, *, tracker: Tracker, progre
         UsageError, DataError, CannotWriteError, TrainingDivergedError, PreemptedError: As training does.
     """
     objective = Objective(config.tuning.objective)
-    objective.check([*validation_metrics(config.model), *FREE_RUNNING_METRICS])
+    objective.check([*validation_metrics(config.model), *FREE_RUNNING_METRICS], RECOGNISER_METRICS)
     config = trial_config(config, {})
     store = FeatureStore.open(features)
     store.check(config)

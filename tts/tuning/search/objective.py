@@ -38,10 +38,17 @@ class Objective:
         """The metrics that a validation must hold."""
         return tuple(dict.fromkeys(term.metric for term in self.terms))
 
-    def check(self, known: Sequence[str]) -> None:
-        """Raises UsageError for a metric that validation does not measure, with the nearest one that it does."""
+    def check(self, known: Sequence[str], needs: Mapping[str, str] | None = None) -> None:
+        """Raises UsageError for a metric that validation does not measure, with the nearest one that it does.
+
+        `needs` names the knobs that some metrics are not measured without.
+        """
         for metric in self.metrics:
             if metric not in known:
+                if metric in (needs or {}):
+                    raise UsageError(
+                        f"tuning.objective: {metric!r} is not measured while {(needs or {})[metric]} is 0; set it, or leave the metric out"
+                    )
                 close = difflib.get_close_matches(metric, known, n=1, cutoff=0.4)
                 hint = f"did you mean {close[0]}?" if close else f"validation measures {', '.join(known)}"
                 raise UsageError(f"tuning.objective: {metric!r} is not a validation metric; {hint}")

@@ -17,6 +17,13 @@ Space = dict[str, BaseDistribution]
 # Whatever else a knob of these sections says, a trial can be trained with it on the study's features.
 _SECTIONS = tuple(f"{section}." for section in ("model", *OBJECTIVES, "optimiser"))
 
+# Knobs, or sections of them, that do nothing while another knob is 0.
+_NEEDED = {
+    "double_decoder.": "model.coarse_reduction_factor",
+    "mutual_information.": "model.recogniser",
+    "model.recogniser_dropout": "model.recogniser",
+}
+
 
 def search_space(tuning: TuningConfig) -> Space:
     """One Optuna distribution for each knob of `tuning.knobs`, those that decide over others before them.
@@ -64,13 +71,16 @@ def default_params(config: Config, space: Space) -> dict[str, Any]:
 
     Raises:
         UsageError: One of them lies outside its search range, so the study could never find it again; or an end of a range breaks a rule of
-            the configuration.
+            the configuration; or a knob does nothing without another that is neither set nor searched.
     """
     values = flatten(config)
     conditions = {condition.knob: condition for condition in config.tuning.conditions}
     params: dict[str, Any] = {}
     for name in _deciders_first(config.tuning):
         distribution = space[name]
+        needed = next((other for start, other in _NEEDED.items() if name.startswith(start)), None)
+        if needed and needed not in space and not values[needed]:
+            raise UsageError(f"tuning.knobs: {name} does nothing while {needed} is 0; set that, search it too, or leave {name} out")
         for edge in _edges(distribution):
             override(config, {name: edge}, "tuning.ranges")
         if name in conditions and not holds(conditions[name], params):
