@@ -28,7 +28,7 @@ class GuidedAttentionConfig(Section):
 
 
 class DoubleDecoderConfig(Section):
-    """Double decoder consistency (Gölge 2020, erogol.com/ddc): a coarse decoder that finds the alignment early, and agreement with it.
+    """Double decoder consistency (Gölge 2020, erogol.com): a coarse decoder that finds the alignment early, and agreement with it.
 
     Has a say where model.coarse_reduction_factor is set.
     """

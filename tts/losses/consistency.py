@@ -1,4 +1,4 @@
-"""Double decoder consistency: two decoders with different reduction factors should read the text alike (Gölge 2020, erogol.com/ddc).
+"""Double decoder consistency: two decoders with different reduction factors should read the text alike (Gölge 2020, erogol.com).
 
 The decoder of larger factor, the coarse one, has fewer steps to align and does so early; the one that speaks is drawn along. Coqui's
 implementation stretches the coarse alignment to the other's number of steps, so that it is out of step wherever its factor does not divide the

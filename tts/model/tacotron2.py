@@ -7,7 +7,7 @@ Inside, every mel band has mean 0 and deviation 1 (ESPnet's global mean and vari
 what goes in and comes out stays a log mel). Log mels around -5 cost the untrained network hundreds of steps: after 300 steps of the demo
 preset on its corpus the validation loss of the mel was 1.3 with and 5.9 without it.
 
-For training there may be a second, coarse decoder, of a larger reduction factor (Gölge 2020, erogol.com/ddc; tts/losses/consistency.py). It reads the
+For training there may be a second, coarse decoder, of a larger reduction factor (Gölge 2020, erogol.com; tts/losses/consistency.py). It reads the
 memory of the one that speaks, not a detached copy as in Coqui's implementation: it aligns first, and until the other does, the encoder learns
 from it what it can learn from nothing else. The postnet has no part in it, so that its batch statistics are those of what is spoken.
 A recogniser may listen to the decoder that speaks (Liu et al. 2019; recogniser.py).
@@ -83,7 +83,7 @@ class Tacotron2(nn.Module):
         )
 
     def _drop(self, mel_BTM: Tensor) -> Tensor:
-        """Frames replaced by the corpus's mean, which is 0 in here (Liu et al. 2019, section 3.3): less to copy, more to take from the text."""
+        """Frames replaced by the corpus's mean, which is 0 in here (Liu et al. 2019): less to copy, more to take from the text."""
         if not self.training or self.frame_drop == 0:
             return mel_BTM
         dropped_BT = torch.rand(mel_BTM.shape[:2], device=mel_BTM.device) < self.frame_drop
