@@ -61,13 +61,6 @@ class Fate:
         before = self.reports()
         eventually(lambda: self.reports() >= before + more, f"{more} more validations after {before}", 120)
 
-    def left(self) -> list[FrozenTrial]:
-        """Trials that wait for a worker, once none is in anybody's hands."""
-        trials = self._laptop.trials(self._name)
-        if any(trial.state == TrialState.RUNNING for trial in trials):
-            return []
-        return [trial for trial in trials if trial.state == TrialState.WAITING]
-
     def evict(self, found: Pod) -> None:
         """As when a node is drained."""
         metadata = client.V1ObjectMeta(name=found["metadata"]["name"], namespace=self._laptop.namespace)
@@ -118,9 +111,12 @@ def test_a_study_goes_on_whatever_befalls_it(laptop: Laptop, witness: PodWitness
     eventually(lambda: "does not answer" in tuning.said(), "the launcher says that the node is away", 90)
     kubelet.up()
 
-    fate.both_at_work()
+    working = uids(fate.both_at_work())
     tuning.kill()
-    left = eventually(fate.left, "the workers of a launcher that is gone stop", 90)
+    eventually(lambda: working.isdisjoint(pod["metadata"]["uid"] for pod in laptop.pods(NAME)), "the workers of a launcher that is gone stop", 90)
+    states = {trial.state for trial in laptop.trials(NAME)}
+    left = [trial for trial in laptop.trials(NAME) if trial.state == TrialState.WAITING]  # none, where both had just finished one
+    assert TrialState.RUNNING not in states
     assert all("gave no sign of life" in interrupted(trial)[-1] and trial.user_attrs["run"] for trial in left), left
     tuning = laptop.tune(config, NAME)
     # Its pods wait after their failures, or have just begun again.
