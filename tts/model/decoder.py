@@ -138,7 +138,3 @@ class Decoder(nn.Module):
         mel_ZF = torch.cat([layer(z_ZF) for layer in (self.mel, *self.early_mel[:early])], dim=1)
         gate_logits_ZR = torch.cat([layer(z_ZF) for layer in (self.gate, *self.early_gate[:early])], dim=1)
         return mel_ZF.view(len(mel_ZF), self.reduction_factor, self.mels), gate_logits_ZR
-
-    def decoder_cell(self, input_BF: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """One step of the decoder LSTM, (h, c) to (h, c): for those who have the input of one step only."""
-        return torch.lstm_cell(input_BF, state, *self.decoder_lstm.all_weights[0])

@@ -1,20 +1,24 @@
 """The decoder on its own: each step reads the last frame that it wrote itself.
 
-Utterances of a batch stop one by one: at the first frame whose gate fires, which is their last frame, or at their maximum. The batch goes
-on until the last one stops; rows do not influence each other, so a finished utterance does not change.
+Utterances of a batch stop one by one: at the first frame whose gate fires, which is their last frame, or at their maximum. They then leave
+the batch, which goes on with the others; rows do not influence each other.
 
-Shape letters: B batch, N symbols, T frames, S decoder steps, r reduction factor, M mels, E memory width.
+Each LSTM is one product a step, on inputs that lie side by side, with weights laid out for it once (recurrent.py).
+
+Shape letters: B utterances that still speak, N symbols, T frames, S decoder steps, r reduction factor, M mels, P prenet width, H attention
+LSTM width, E memory width, F = H + E, D decoder LSTM width.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tts.data.batch import length_mask
 from tts.model.attention.stepwise import Reading
 from tts.model.decoder import Decoder
+from tts.model.frames import frames_of_steps
+from tts.model.recurrent import RepeatedProduct, cell
 
 
 @dataclass(frozen=True)
@@ -50,70 +54,97 @@ def free_run(
     by one symbol (attention/stepwise.py).
     """
     steps = _Steps(decoder, memory_BNE, symbol_lengths_B, monotonic=monotonic)
-    reduction_factor = decoder.reduction_factor
-    lengths_B = max_frames_B.clone()
-    stopped_B = torch.zeros_like(lengths_B, dtype=torch.bool)
-    mels: list[Tensor] = []
-    gates: list[Tensor] = []
-    alignments: list[Tensor] = []
-    heard = [memory_BNE.new_zeros(0, memory_BNE.shape[0], decoder.mel.in_features)]
-    while bool((lengths_B > len(mels) * reduction_factor).any()):
-        mel_BRM, gate_BR, weights_BN = steps.next(generator)
-        fired_BR = gate_BR > gate_threshold
-        end_B = len(mels) * reduction_factor + fired_BR.int().argmax(1) + 1  # argmax: the first that fired
-        stops_B = fired_BR.any(1) & (end_B <= lengths_B)
-        lengths_B = torch.where(stops_B, end_B, lengths_B)
-        stopped_B = stopped_B | stops_B
-        mels.append(mel_BRM)
-        gates.append(gate_BR)
-        alignments.append(weights_BN)
-        if listened:
-            heard.append(steps.z_BF[None])
-    valid_BT = length_mask(lengths_B, len(mels) * reduction_factor)
-    valid_BS = valid_BT[:, ::reduction_factor]
+    factor = decoder.reduction_factor
+    lengths, stopped = max_frames_B.tolist(), [False] * len(max_frames_B)
+    speaking, places, said = list(range(len(lengths))), list[tuple[int, int]](), list[tuple[Tensor, ...]]()
+    while speaking:
+        mel_BRM, gate_BR, weights_BN, z_BF = steps.next(generator)
+        step = len(said)
+        for utterance, probabilities in zip(speaking, gate_BR.tolist(), strict=True):
+            ends = [step * factor + frame for frame, probability in enumerate(probabilities, 1) if probability > gate_threshold]
+            if ends and ends[0] <= lengths[utterance]:
+                lengths[utterance], stopped[utterance] = ends[0], True
+        places += [(utterance, step) for utterance in speaking]
+        said.append((mel_BRM, gate_BR, weights_BN, z_BF if listened else z_BF[:, :0]))
+        going_on = [row for row, utterance in enumerate(speaking) if lengths[utterance] > len(said) * factor]
+        if len(going_on) < len(speaking):
+            speaking = [speaking[row] for row in going_on]
+            steps.keep(torch.tensor(going_on, dtype=torch.int64, device=memory_BNE.device))
+    mel_BSRM, gate_BSR, alignment_BSN, heard_BSF = (_side_by_side(list(parts), places, len(lengths)) for parts in zip(*said, strict=True))
+    lengths_B = torch.tensor(lengths, device=max_frames_B.device)
+    invalid_BT = ~length_mask(lengths_B, len(said) * factor)  # frames past the end in an utterance's last step
     return FreeRun(
-        mel_BTM=torch.cat(mels, 1).masked_fill(~valid_BT[:, :, None], 0),
-        gate_BT=torch.cat(gates, 1).masked_fill(~valid_BT, 0),
-        alignment_BSN=torch.stack(alignments, 1).masked_fill(~valid_BS[:, :, None], 0),
+        mel_BTM=frames_of_steps(mel_BSRM).masked_fill(invalid_BT[:, :, None], 0),
+        gate_BT=gate_BSR.flatten(1).masked_fill(invalid_BT, 0),
+        alignment_BSN=alignment_BSN,
         lengths_B=lengths_B,
-        stopped_B=stopped_B,
-        heard_SBF=torch.cat(heard),
+        stopped_B=torch.tensor(stopped, device=max_frames_B.device),
+        heard_SBF=heard_BSF.transpose(0, 1) if listened else heard_BSF.new_zeros(0, len(lengths), decoder.mel.in_features),
     )
 
 
+def _side_by_side(parts: list[Tensor], places: list[tuple[int, int]], batch: int) -> Tensor:
+    """(batch, S, ...), zero where nothing was said: each row of the steps' parts at its (utterance, step)."""
+    rows = torch.cat(parts)
+    whole = rows.new_zeros(batch, len(parts), *rows.shape[1:])
+    utterances, steps = torch.tensor(places, device=rows.device).unbind(1)
+    whole[utterances, steps] = rows
+    return whole
+
+
 class _Steps:
-    """The decoder's state between steps."""
+    """The decoder's state between steps, of the utterances that still speak."""
 
     def __init__(self, decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, *, monotonic: bool) -> None:
         self.decoder = decoder
         self.at = decoder.attention.operands(memory_BNE, symbol_lengths_B)
         self.reading = Reading(self.at.valid_BN) if monotonic else None
-        batch, _, memory = memory_BNE.shape
-        self.frame_BM = memory_BNE.new_zeros(batch, decoder.mels)
-        self.lstm_state = (memory_BNE.new_zeros(batch, decoder.attention_lstm.hidden_size),) * 2
-        self.decoder_state = (memory_BNE.new_zeros(batch, decoder.decoder_lstm.hidden_size),) * 2
-        self.context_BE = memory_BNE.new_zeros(batch, memory)
+        first, batch, dtype = decoder.attention_lstm, len(memory_BNE), self.at.memory_BNE.dtype
+        prenet = first.input_size - memory_BNE.shape[2]
+        weights = torch.cat((first.weight_ih[:, :prenet], first.weight_hh, first.weight_ih[:, prenet:]), 1)
+        self.first = RepeatedProduct(weights.to(dtype), (first.bias_ih + first.bias_hh).to(dtype))
+        input_GF, recurrent_GD, one_G, other_G = decoder.decoder_lstm.all_weights[0]
+        self.second = RepeatedProduct(torch.cat((input_GF, recurrent_GD), 1).to(dtype), (one_G + other_G).to(dtype))
+        self.query = RepeatedProduct(self.at.query_QH)
+        # [prenet's output, attention LSTM's, context, decoder LSTM's]
+        widths = (prenet, first.hidden_size, memory_BNE.shape[2], decoder.decoder_lstm.hidden_size)
+        self.x, self.h, self.context, self.d = (slice(sum(widths[:i]), sum(widths[: i + 1])) for i in range(4))
+        self.before = slice(self.h.start, self.context.stop)
+        self.rows = memory_BNE.new_zeros(batch, sum(widths), dtype=dtype)
+        self.float_type = torch.promote_types(dtype, torch.float32)
+        self.cells_BH = memory_BNE.new_zeros(batch, first.hidden_size, dtype=self.float_type)
+        self.cells_BD = memory_BNE.new_zeros(batch, decoder.decoder_lstm.hidden_size, dtype=self.float_type)
         self.attention_state = decoder.attention.first_state(self.at)
-        self.float_type = torch.promote_types(memory_BNE.dtype, torch.float32)
+        self.frame_BM = memory_BNE.new_zeros(batch, decoder.mels)
 
-    def next(self, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Mel (B, r, M), gate probabilities (B, r) and attention weights (B, N) of the next step."""
-        decoder, at = self.decoder, self.at
-        x_BP = decoder.prenet.synthesise(self.frame_BM, generator)
-        before_BF = torch.cat((self.lstm_state[0], self.context_BE), 1)
-        self.lstm_state = decoder.attention_lstm(torch.cat((x_BP, self.context_BE), 1), self.lstm_state)
-        h_BH = self.lstm_state[0]
+    def keep(self, rows: Tensor) -> None:
+        """From now on these rows only."""
+        self.at = self.at.rows(rows)
+        self.attention_state = tuple(state[rows] for state in self.attention_state)
+        self.rows, self.frame_BM = self.rows[rows], self.frame_BM[rows]
+        self.cells_BH, self.cells_BD = self.cells_BH[rows], self.cells_BD[rows]
+        if self.reading:
+            self.reading.keep(rows)
+
+    def next(self, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mel (B, r, M), gate probabilities (B, r), attention weights (B, N) and what the projections read (B, D + E), of the next step."""
+        rows, at = self.rows, self.at
+        before_BF = rows[:, self.before].clone()
+        rows[:, self.x] = self.decoder.prenet.synthesise(self.frame_BM, generator)
+        gates_BG = self.first(rows[:, : self.before.stop])
+        cell(gates_BG, gates_BG, self.cells_BH, self.cells_BH, rows[:, self.h])
         if self.reading:
             at = at._replace(valid_BN=self.reading.open_BN)
         weights_BN = torch.empty_like(at.valid_BN, dtype=self.float_type)
         after = tuple(torch.zeros_like(state) for state in self.attention_state)
-        decoder.attention.step(at, self.attention_state, after, before_BF, functional.linear(h_BH, at.query_QH), weights_BN)
+        self.decoder.attention.step(at, self.attention_state, after, before_BF, self.query(rows[:, self.h]), weights_BN)
         self.attention_state = after
         if self.reading:
             self.reading.read(weights_BN)
-        self.context_BE = torch.bmm(weights_BN.to(at.memory_BNE.dtype)[:, None], at.memory_BNE)[:, 0]
-        self.decoder_state = decoder.decoder_cell(torch.cat((h_BH, self.context_BE), 1), self.decoder_state)
-        self.z_BF = torch.cat((self.decoder_state[0], self.context_BE), 1)
-        mel_BRM, gate_logits_BR = decoder.project(self.z_BF)
+        rows[:, self.context] = torch.bmm(weights_BN.to(rows.dtype)[:, None], at.memory_BNE)[:, 0]
+        gates_BG = self.second(rows[:, self.h.start :])
+        cell(gates_BG, gates_BG, self.cells_BD, self.cells_BD, rows[:, self.d])
+        z_BF = torch.cat((rows[:, self.d], rows[:, self.context]), 1)
+        mel_BRM, gate_logits_BR = self.decoder.project(z_BF)
         self.frame_BM = mel_BRM[:, -1]
-        return mel_BRM, torch.sigmoid(gate_logits_BR), weights_BN
+        return mel_BRM, torch.sigmoid(gate_logits_BR), weights_BN, z_BF

@@ -28,6 +28,10 @@ class Reading:
         self.valid_BN = valid_BN
         self.open_BN = functional.one_hot(torch.zeros_like(valid_BN[:, 0], dtype=torch.int64), valid_BN.shape[1]).bool()
 
+    def keep(self, rows: Tensor) -> None:
+        """From now on these utterances only."""
+        self.valid_BN, self.open_BN = self.valid_BN[rows], self.open_BN[rows]
+
     def read(self, weights_BN: Tensor) -> None:
         """Takes the weights of a step, which are zero outside `open_BN`, and opens the symbol that has most and the next one."""
         here_BN = functional.one_hot(weights_BN.argmax(1), weights_BN.shape[1]).bool()  # argmax: of equals the first, so it stays
