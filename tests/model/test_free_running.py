@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.model.sizes import MECHANISMS, MELS, WITHOUT_DROPOUT, model_config
+from tests.model.textbook import speak
 from tts.data.batch import length_mask
 from tts.model.attention.stepwise import Reading
 from tts.model.decoder import Decoder
@@ -39,6 +40,15 @@ def test_teacher_forcing_on_its_own_frames_repeats_it(factor, mechanism):
     torch.testing.assert_close(forced.gate_logits_BT.sigmoid()[valid_BT], run.gate_BT[valid_BT], rtol=0, atol=1e-10)
     steps_BS = valid_BT[:, ::factor]
     torch.testing.assert_close(forced.alignment_BSN[steps_BS], run.alignment_BSN[steps_BS], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_equals_the_textbook(mechanism):
+    decoder, memory_BNE = decoder_and_memory(prenet_dropout=0.5, attention_mechanism=mechanism)
+    run = free_run(decoder, memory_BNE, LENGTHS_B, max_frames_B=torch.tensor([13, 7, 1]), gate_threshold=1.0, generator=generator(0))
+    plain_BTM = speak(decoder, memory_BNE, LENGTHS_B, 13, generator(0))
+    valid_BT = length_mask(run.lengths_B, 13)
+    torch.testing.assert_close(run.mel_BTM[valid_BT], plain_BTM[valid_BT], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

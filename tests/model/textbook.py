@@ -56,6 +56,31 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
     return DecoderOutput(torch.stack(mels, 1), torch.cat(gates, 1), torch.stack(alignments, 1))
 
 
+@torch.no_grad()
+def speak(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, frames: int, generator: torch.Generator | None = None) -> Tensor:
+    """Mel (B, T, M) of the decoder on its own, r = 1, every utterance to the same length."""
+    batch, symbols, _ = memory_BNE.shape
+    zeros = memory_BNE.new_zeros
+    attention_h = attention_c = zeros(batch, decoder.attention_lstm.hidden_size)
+    decoder_h = decoder_c = zeros(batch, decoder.decoder_lstm.hidden_size)
+    context_BE, frame_BM = torch.zeros_like(memory_BNE[:, 0]), zeros(batch, decoder.mels)
+    attention = plain_attention(decoder.attention, memory_BNE, ~length_mask(symbol_lengths_B, symbols))
+    lstm = decoder.decoder_lstm
+    mels, gates = [], []
+    for _ in range(frames):
+        x_BP = decoder.prenet.synthesise(frame_BM, generator)
+        attention_h, attention_c = decoder.attention_lstm(torch.cat((x_BP, context_BE), 1), (attention_h, attention_c))
+        _, context_BE = attention.step(attention_h)
+        decoder_h, decoder_c = torch.lstm_cell(
+            torch.cat((attention_h, context_BE), 1), (decoder_h, decoder_c), lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
+        )
+        z_BF = torch.cat((decoder_h, context_BE), 1)
+        frame_BM = decoder.mel(z_BF)
+        mels.append(frame_BM)
+        gates.append(torch.sigmoid(decoder.gate(z_BF)))
+    return torch.stack(mels, 1)
+
+
 def until_the_end(output: DecoderOutput, mel_lengths_B: torch.Tensor) -> DecoderOutput:
     """The textbook goes on in the padding; ours is zero from the step after an utterance's last."""
     steps, factor = output.alignment_BSN.shape[1], output.reduction_factor
