@@ -11,9 +11,16 @@ import torch
 
 from tts.config import Config
 from tts.config.load import override
+from tts.data.store import FeatureStore
 from tts.errors import CannotWriteError, DataError, UsageError
+from tts.evaluation.evaluate import evaluate
+from tts.evaluation.metrics import mel_cepstral_distortion
 from tts.evaluation.speak import synthesise_text
-from tts.training.checkpoint import Checkpoints
+from tts.evaluation.synthesis import synthesise
+from tts.progress import Silent
+from tts.training.checkpoint import Checkpoints, load_model
+from tts.training.loop import train
+from tts.training.preemption import StopFlag
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,46 @@ def test_what_cannot_be_said_is_named_and_nothing_is_written(bare: Path, tmp_pat
     with pytest.raises(UsageError, match=message):
         synthesise_text(bare, text, tmp_path / "a.wav")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def voices(voices_features: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on two speakers, whose vectors are far apart."""
+    folder = tmp_path_factory.mktemp("voices") / "run"
+    config = override(tiny, {"model.speaker_embedding": 4, "training.steps": 2, "optimiser.learning_rate": 0.1, "optimiser.warmup_steps": 0})
+    for _ in train(FeatureStore.open(voices_features), config, folder, progress=Silent(), stop=StopFlag()):
+        pass
+    return folder
+
+
+def test_who_is_to_be_heard_is_heard(voices: Path, patient: Config, tmp_path: Path):
+    for name in ("mila", "viktor"):
+        synthesise_text(voices, "hello", tmp_path / f"{name}.wav", patient, speaker=name)
+    synthesise_text(voices, "hello", tmp_path / "again.wav", patient, speaker="mila")
+    assert (tmp_path / "mila.wav").read_bytes() == (tmp_path / "again.wav").read_bytes() != (tmp_path / "viktor.wav").read_bytes()
+
+
+def test_speakers_that_a_voice_does_not_have_or_needs(voices: Path, bare: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="the voice has several speakers; choose one with --speaker: mila, viktor"):
+        synthesise_text(voices, "hello", tmp_path / "a.wav")
+    with pytest.raises(UsageError, match="the voice has no speaker 'anna'; it has mila, viktor"):
+        synthesise_text(voices, "hello", tmp_path / "a.wav", speaker="anna")
+    with pytest.raises(UsageError, match=r"does not tell speakers apart .*so it has no 'mila'; leave --speaker out"):
+        synthesise_text(bare, "hello", tmp_path / "a.wav", speaker="mila")
+    assert not list(tmp_path.iterdir())
+
+
+def test_held_out_sentences_are_spoken_by_their_own_speakers(voices: Path, voices_features: Path, patient: Config, tmp_path: Path):
+    made = evaluate(voices, voices_features, tmp_path / "out", patient, study=None, progress=Silent())
+    store, voice = FeatureStore.open(voices_features), load_model(voices)
+    places = [store.ids.index(sentence.id) for sentence in made.sentences]
+    assert [sentence.speaker for sentence in made.sentences] == [store.speaker(place) for place in places]
+    assert len({sentence.speaker for sentence in made.sentences}) == 2
+    for place, sentence in zip(places, made.sentences, strict=True):
+        number = [int(store.speaker_numbers[place])]
+        (own,) = next(synthesise(voice.model, [store.symbols(place).tolist()], patient.synthesis, torch.device("cpu"), number))
+        assert sentence.mel_cepstral_distortion == pytest.approx(mel_cepstral_distortion(store.mel(place), own.mel_TM), rel=1e-4)
+    assert "viktor" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_places_that_cannot_be_written(bare: Path, tmp_path: Path):

@@ -10,6 +10,7 @@ import pytest
 
 from tts.config import OBJECTIVES, Choices, Config, Search, knobs
 from tts.config.load import override
+from tts.data.store import FeatureStore
 from tts.progress import Silent
 from tts.training.loop import train
 from tts.training.metrics_log import WALL_CLOCK_FIELDS
@@ -72,19 +73,23 @@ OTHERS = {
     "training.reduction_interval": (1, {"model.initial_reduction_factor": 7}),
 }
 
+# The same, where several people speak.
+VOICES = {"model.speaker_embedding": (4, {})}
+
 
 @pytest.fixture(scope="module")
-def outcome(store, tiny, tmp_path_factory):
+def outcome(store, voices_features, tiny, tmp_path_factory):
     """What training measures in a few steps and on the held-out clips after them, by the values of knobs."""
 
     @cache
-    def measure(changes):
+    def measure(changes, *, voices):
         run = tmp_path_factory.mktemp("knob") / "run"
-        list(train(store, override(tiny, BASE | dict(changes)), run, progress=Silent(), stop=StopFlag()))
+        features = FeatureStore.open(voices_features) if voices else store
+        list(train(features, override(tiny, BASE | dict(changes)), run, progress=Silent(), stop=StopFlag()))
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         return [{name: value for name, value in line.items() if name not in WALL_CLOCK_FIELDS} for line in lines]
 
-    return lambda changes: measure(tuple(sorted(changes.items())))
+    return lambda changes, voices=False: measure(tuple(sorted(changes.items())), voices=voices)
 
 
 def _ends(search):
@@ -115,7 +120,13 @@ def test_any_other_knob_of_network_and_fitting_changes_the_outcome(outcome, path
     assert outcome(context) != outcome(context | {path: value})
 
 
+@pytest.mark.parametrize("path", VOICES)
+def test_a_knob_for_several_voices_changes_the_outcome(outcome, path):
+    value, context = VOICES[path]
+    assert outcome(context, voices=True) != outcome(context | {path: value}, voices=True)
+
+
 def test_no_knob_of_network_and_fitting_is_left_out():
     fitting = {knob.path for knob in knobs(Config) if knob.path.split(".")[0] in ("model", *OBJECTIVES, "optimiser")}
-    assert fitting - SEARCHED.keys() - OTHERS.keys() == set()
+    assert fitting - SEARCHED.keys() - OTHERS.keys() - VOICES.keys() == set()
     assert SEARCHED.keys() & OTHERS.keys() == set()

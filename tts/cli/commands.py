@@ -233,12 +233,13 @@ def synthesize(
     output: Annotated[
         Path, Folder("made", "file"), tyro.conf.arg(aliases=["-o"], metavar="WAV", help="File to write.", help_behavior_hint="")
     ] = Path("speech.wav"),
+    speaker: Annotated[str, tyro.conf.arg(metavar="NAME", help="Who is to be heard, of a voice with several.", help_behavior_hint="")] = "",
     config: Config,
 ) -> None:
     """Speak a text with a trained voice."""
     from tts.evaluation.speak import synthesise_text
 
-    made = synthesise_text(run, text, output, config)
+    made = synthesise_text(run, text, output, config, speaker=speaker)
     print(f"speech: {made.path}, {made.seconds:.1f} s")
 
 

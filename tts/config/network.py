@@ -58,6 +58,9 @@ class ModelConfig(Section):
         int, Field(ge=0, description="Width of the recogniser that listens to the decoder in training; 0: none."), Choices((0, 256, 1024))
     ] = 0
     recogniser_dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout inside the recogniser."), Search(0.0, 0.6)] = 0.5
+    speaker_embedding: Annotated[
+        int, Field(ge=0, description="Width of the vector that stands for each speaker of the features; 0: one voice, whoever speaks.")
+    ] = 0
     postnet_convolutions: Annotated[int, Field(ge=2, le=8, description="Convolutions of the postnet.")] = 5
     postnet_channels: Annotated[int, Field(ge=4, description="Width of the postnet.")] = 512
     postnet_kernel: Annotated[int, Field(ge=1, le=31, description="Frames; odd.")] = 5

@@ -33,12 +33,15 @@ class Batch:
     """int64, true frames."""
     part_of: Whole | None = None
     """What means are taken over, where this is one process's part of it; such a part may have no utterance."""
+    speakers_B: Tensor | None = None
+    """int64, who speaks, by the number in the feature store; None where nobody tells them apart."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device) for name in ("symbols_BN", "symbol_lengths_B", "mel_BTM", "mel_lengths_B")}
         whole = self.part_of and replace(self.part_of, mel_lengths_B=self.part_of.mel_lengths_B.to(device))
-        return replace(self, **moved, part_of=whole)
+        speakers_B = None if self.speakers_B is None else self.speakers_B.to(device)
+        return replace(self, **moved, part_of=whole, speakers_B=speakers_B)
 
     @property
     def all_ids(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ def collate(store: FeatureStore, indices: Indices, reduction_factor: int) -> Bat
         symbol_lengths_B=torch.tensor([len(row) for row in symbols], dtype=torch.int64),
         mel_BTM=torch.from_numpy(mel_BTM),
         mel_lengths_B=torch.tensor([len(mel) for mel in mels], dtype=torch.int64),
+        speakers_B=torch.tensor([store.speaker_numbers[int(index)] for index in indices], dtype=torch.int64),
     )
 
 

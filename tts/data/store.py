@@ -156,6 +156,10 @@ class FeatureStore:
         """(N,) read-only symbol numbers, end of sequence included."""
         return self._symbols[self._symbol_offsets[utterance] : self._symbol_offsets[utterance + 1]]
 
+    def speaker(self, utterance: int) -> str:
+        """Who says it; empty where the corpus names nobody."""
+        return self.speakers[int(self.speaker_numbers[utterance])] if self.speakers else ""
+
     def reference_audio(self, utterance: int) -> Path:
         """The recording of a held-out utterance. Raises DataError for one that is trained on: those are not kept."""
         path = self.folder / HELD_OUT / f"{self.ids[utterance]}.wav"
@@ -164,7 +168,10 @@ class FeatureStore:
         return path
 
     def check(self, config: Config) -> None:
-        """Raises UsageError that names each text and audio knob in which `config` differs from what was prepared."""
+        """Raises UsageError that names each text and audio knob in which `config` differs from what was prepared.
+
+        Also for a speaker embedding where the features do not tell speakers apart: it would be a constant.
+        """
         ours, theirs = flatten(self.config), flatten(config)
         different = [
             f"{name} is {theirs[name]!r}, the features were prepared with {ours[name]!r}"
@@ -173,6 +180,12 @@ class FeatureStore:
         ]
         if different:
             raise UsageError(f"feature store {self.folder} does not fit the configuration: {'; '.join(different)}; set them back or {_REMEDY}")
+        if config.model.speaker_embedding and len(self.speakers) < 2:
+            found = f"one speaker ({self.speakers[0]})" if self.speakers else "no names of speakers"
+            raise UsageError(
+                f"model.speaker_embedding is {config.model.speaker_embedding}, but feature store {self.folder} holds {found}; set it to 0, "
+                f"or prepare a corpus whose manifest.jsonl names several"
+            )
 
 
 def content_digest(folder: Path, names: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ class Evaluation:
 
 
 def evaluate(run: Path, features: Path, out: Path, config: Config, *, study: Path | None, progress: Progress) -> Evaluation:
-    """Speaks held-out sentences with the run's best checkpoint and judges them against `config.evaluation`.
+    """Speaks held-out sentences, each as its own speaker, with the run's best checkpoint and judges them against `config.evaluation`.
 
     Writes into `out`, replacing what an earlier evaluation left: `audio/<id>.reference.wav` and `audio/<id>.generated.wav`, `report.html` (the
     whole story, with the study's if its folder is given), and last `evaluation.json`. Of `config`, the sections synthesis and evaluation and
@@ -61,7 +61,8 @@ def evaluate(run: Path, features: Path, out: Path, config: Config, *, study: Pat
     chosen = store.held_out[: config.evaluation.sentences].tolist()
     samples: list[Sample] = []
     with building(out / "audio") as folder, progress.task("evaluate", len(chosen)) as task:
-        for utterances in synthesise(voice.model, [store.symbols(number).tolist() for number in chosen], config.synthesis, device):
+        sequences, speakers = [store.symbols(number).tolist() for number in chosen], store.speaker_numbers[chosen].tolist()
+        for utterances in synthesise(voice.model, sequences, config.synthesis, device, speakers):
             for utterance in utterances:
                 samples.append(_measure(store, chosen[len(samples)], utterance, voice, config))
                 _write_audio(folder, samples[-1])
@@ -103,6 +104,7 @@ def _measure(store: FeatureStore, number: int, utterance: Utterance, voice: Load
         network_seconds=utterance.seconds,
         vocoder_seconds=vocoder_seconds,
         recogniser_error_rate=utterance.recogniser_error_rate,
+        speaker=store.speaker(number),
     )
     return Sample(judged, reference_TM, utterance, store.reference_audio(number).read_bytes(), generated_wav)
 

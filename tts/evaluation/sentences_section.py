@@ -105,6 +105,7 @@ def _comparison(sample: Sample, config: Config, *, audible: bool) -> Comparison:
 def _facts(judged: Judged) -> tuple[Fact, ...]:
     attention = judged.attention
     return (
+        *([Fact("Speaker", judged.speaker)] if judged.speaker else []),
         Fact("Distortion", show(judged.mel_cepstral_distortion, unit="dB"), tone="" if np.isfinite(judged.mel_cepstral_distortion) else "bad"),
         Fact("Ended by", judged.stop_reason, tone="good" if judged.stop_reason == "gate" else "bad"),
         Fact("Length", f"{show(judged.generated_seconds)} s", f"recorded {show(judged.reference_seconds)} s"),

@@ -34,12 +34,14 @@ class Speech:
     """Of the checkpoint that spoke."""
 
 
-def synthesise_text(run: Path, text: str, output: Path, config: Config | None = None) -> Speech:
+def synthesise_text(run: Path, text: str, output: Path, config: Config | None = None, *, speaker: str = "") -> Speech:
     """Speaks `text` with the run's best checkpoint into the WAV file `output`; nothing but the run's checkpoints is needed.
 
     The run's language normalises the text. Of `config` (by default the run's own) only the section synthesis and the device count.
-    Warns when the length limit ended the speech. Raises UsageError for a text without letters or with a character that the voice does not
-    know, DataError for a run without a whole checkpoint or a voice that is not finite, CannotWriteError.
+    `speaker` names who is to be heard where the voice tells speakers apart. Warns when the length limit ended the speech.
+
+    Raises UsageError for a text without letters or with a character that the voice does not know, and for a speaker that it does not have or
+    that was not named; DataError for a run without a whole checkpoint or a voice that is not finite; CannotWriteError.
     """
     if output.is_dir():
         raise UsageError(f"{output} is a folder; name the WAV file to write")
@@ -48,7 +50,7 @@ def synthesise_text(run: Path, text: str, output: Path, config: Config | None = 
     chosen = config or voice.config
     set_threads(chosen.training.threads)
     spelled, symbols = _spell(text, voice)
-    utterance = next(synthesise(voice.model, [symbols], chosen.synthesis, device))[0]
+    utterance = next(synthesise(voice.model, [symbols], chosen.synthesis, device, [_number(speaker, voice)]))[0]
     if not np.isfinite(utterance.mel_TM).all():
         raise DataError(f"the voice in {run} (step {voice.step}) makes values that are not finite; train it again")
     audio = voice.config.audio
@@ -63,6 +65,17 @@ def synthesise_text(run: Path, text: str, output: Path, config: Config | None = 
             "the stop gate did not open: the speech was cut at %.1f s (synthesis.max_frames_per_symbol); the voice may need more training", length
         )
     return Speech(output, spelled, length, utterance.stop_reason, voice.step)
+
+
+def _number(speaker: str, voice: LoadedModel) -> int:
+    known = ", ".join(voice.speakers)
+    if not voice.speakers and speaker:
+        raise UsageError(f"the voice does not tell speakers apart (model.speaker_embedding is 0), so it has no {speaker!r}; leave --speaker out")
+    if voice.speakers and not speaker:
+        raise UsageError(f"the voice has several speakers; choose one with --speaker: {known}")
+    if voice.speakers and speaker not in voice.speakers:
+        raise UsageError(f"the voice has no speaker {speaker!r}; it has {known}")
+    return voice.speakers.index(speaker) if speaker else 0
 
 
 def _spell(text: str, voice: LoadedModel) -> tuple[str, list[int]]:

@@ -45,18 +45,25 @@ class Utterance:
     """Errors of what the network's own recogniser heard, a label of the text; None without one."""
 
 
-def synthesise(model: Tacotron2, sequences: Sequence[Sequence[int]], config: SynthesisConfig, device: torch.device) -> Iterator[list[Utterance]]:
+def synthesise(
+    model: Tacotron2, sequences: Sequence[Sequence[int]], config: SynthesisConfig, device: torch.device, speakers: Sequence[int] | None = None
+) -> Iterator[list[Utterance]]:
     """Speaks sequences of symbols, in batches, in their order. The model must be in eval mode and on `device`.
+
+    `speakers` are the numbers of those who say them; a network with a speaker embedding needs them.
 
     An utterance ends where its gate's probability exceeds `synthesis.gate_threshold`, or at `max_frames_per_symbol` times its symbols.
     With one seed an utterance comes out the same in any batch.
     """
     for first in range(0, len(sequences), BATCH):
-        yield _speak(model, sequences[first : first + BATCH], config, device)
+        who = None if speakers is None else torch.tensor(speakers[first : first + BATCH])
+        yield _speak(model, sequences[first : first + BATCH], who, config, device)
 
 
 @torch.no_grad()
-def _speak(model: Tacotron2, sequences: Sequence[Sequence[int]], config: SynthesisConfig, device: torch.device) -> list[Utterance]:
+def _speak(
+    model: Tacotron2, sequences: Sequence[Sequence[int]], speakers_B: torch.Tensor | None, config: SynthesisConfig, device: torch.device
+) -> list[Utterance]:
     symbol_lengths_B = torch.tensor([len(sequence) for sequence in sequences])
     symbols_BN = torch.zeros(len(sequences), int(symbol_lengths_B.max()), dtype=torch.int64)
     for row, sequence in enumerate(sequences):
@@ -66,6 +73,7 @@ def _speak(model: Tacotron2, sequences: Sequence[Sequence[int]], config: Synthes
     spoken = model.synthesise(
         symbols_BN.to(device),
         symbol_lengths_B.to(device),
+        None if speakers_B is None else speakers_B.to(device),
         max_frames_B=max_frames_B.to(device),
         gate_threshold=config.gate_threshold,
         seed=config.seed,

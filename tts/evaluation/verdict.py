@@ -30,6 +30,8 @@ class Judged:
     vocoder_seconds: float
     recogniser_error_rate: float | None = None
     """Errors of what the voice's own recogniser heard, a label of the text; None where it has none."""
+    speaker: str = ""
+    """Empty where the features name none."""
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,13 @@ from tts.model.free_running import free_run
 from tts.model.output import Synthesis, Tacotron2Output
 from tts.model.postnet import Postnet
 from tts.model.recogniser import Recogniser
+from tts.model.speaker import SpeakerEmbedding
 
 
 class Tacotron2(nn.Module):
     """The whole network. Weights are drawn from torch's global generator."""
 
-    def __init__(self, config: ModelConfig, *, symbols: int, mels: int) -> None:
+    def __init__(self, config: ModelConfig, *, symbols: int, mels: int, speakers: int = 1) -> None:
         super().__init__()
         self.encoder = Encoder(config, symbols=symbols)
         self.decoder = Decoder(config, mels=mels)
@@ -42,6 +43,7 @@ class Tacotron2(nn.Module):
         self.recogniser = Recogniser(config, inputs=inputs, symbols=symbols) if config.recogniser else None
         self.frame_drop = config.frame_drop
         self.postnet = Postnet(config, mels=mels)
+        self.speaker = SpeakerEmbedding(config, speakers=speakers) if config.speaker_embedding else None
         self.register_buffer("mel_mean_M", torch.zeros(mels))
         self.register_buffer("mel_deviation_M", torch.ones(mels))
 
@@ -60,13 +62,27 @@ class Tacotron2(nn.Module):
     def _outward(self, mel_BTM: Tensor) -> Tensor:
         return mel_BTM * self.get_buffer("mel_deviation_M") + self.get_buffer("mel_mean_M")
 
-    def forward(self, symbols_BN: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, mel_lengths_B: Tensor) -> Tacotron2Output:
+    def _memory(self, symbols_BN: Tensor, symbol_lengths_B: Tensor, speakers_B: Tensor | None) -> Tensor:
+        """(B, N, E) what attention reads, zero where padded."""
+        memory_BNE: Tensor = self.encoder(symbols_BN, symbol_lengths_B)
+        if self.speaker is None:
+            return memory_BNE
+        if speakers_B is None:
+            raise ValueError("the network tells speakers apart; give speakers_B, who says each utterance")
+        padding_BN = ~length_mask(symbol_lengths_B, memory_BNE.shape[1])
+        memory_BNE = memory_BNE + self.speaker(speakers_B)[:, None]
+        return memory_BNE.masked_fill(padding_BN[:, :, None], 0)
+
+    def forward(
+        self, symbols_BN: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, mel_lengths_B: Tensor, speakers_B: Tensor | None = None
+    ) -> Tacotron2Output:
         """Teacher-forced. Utterances in any order, any T; the output's T is rounded up to a multiple of the reduction factor.
 
-        Symbol lengths are at least 1. In training mode a share of the frames that the decoders read back may be the corpus's mean. In eval
-        mode the prenet still drops out, from torch's global generator, where the configuration keeps it on at inference.
+        Symbol lengths are at least 1. Who speaks must be said where the network has a speaker embedding, and counts only there. In training mode a
+        share of the frames that the decoders read back may be the corpus's mean. In eval mode the prenet still drops out, from torch's global
+        generator, where the configuration keeps it on at inference.
         """
-        memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
+        memory_BNE = self._memory(symbols_BN, symbol_lengths_B, speakers_B)
         arguments = memory_BNE, symbol_lengths_B, self._drop(self._inward(mel_BTM)), mel_lengths_B
         decoded = self.decoder(*arguments, self.recogniser.bound if self.recogniser else None)
         coarse = self.coarse_decoder(*arguments) if self.coarse_decoder else None
@@ -94,6 +110,7 @@ class Tacotron2(nn.Module):
         self,
         symbols_BN: Tensor,
         symbol_lengths_B: Tensor,
+        speakers_B: Tensor | None = None,
         *,
         max_frames_B: Tensor,
         gate_threshold: float,
@@ -109,7 +126,7 @@ class Tacotron2(nn.Module):
         if self.training:
             raise RuntimeError("the network is in training mode; call eval() before synthesise()")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        memory_BNE = self.encoder(symbols_BN, symbol_lengths_B)
+        memory_BNE = self._memory(symbols_BN, symbol_lengths_B, speakers_B)
         run = free_run(
             self.decoder,
             memory_BNE,

@@ -1,7 +1,7 @@
 """Checkpoints: complete, written whole or not at all, verified by checksum, thinned.
 
 `checkpoints/index.json` lists the files with their sha256 and, where one was validated, its mel loss. A checkpoint holds weights, BatchNorm
-statistics, Adam's state, the gradient scaler, counts, configuration, symbols and fingerprint. Random states and batch position are
+statistics, Adam's state, the gradient scaler, counts, configuration, symbols, speakers and fingerprint. Random states and batch position are
 functions of the step (randomness.py, data/batches.py), so the step is all there is to save of them.
 """
 
@@ -75,6 +75,8 @@ class LoadedModel:
     symbol_table: SymbolTable
     step: int
     fingerprint: str
+    speakers: tuple[str, ...] = ()
+    """Names of those whom the network tells apart, by number; empty for a network without speaker embedding."""
 
 
 class Checkpoints:
@@ -183,7 +185,8 @@ def load_model(run: Path, *, device: str = "cpu") -> LoadedModel:
     content = checkpoints.read(entry, place)
     config = from_mapping(content["config"], str(checkpoints.folder / entry.file))
     table = SymbolTable(tuple(content["symbols"]))
-    model = Tacotron2(config.model, symbols=len(table), mels=config.audio.mels).to(place)
+    speakers = tuple(content.get("speakers", ())) if config.model.speaker_embedding else ()
+    model = Tacotron2(config.model, symbols=len(table), mels=config.audio.mels, speakers=max(1, len(speakers))).to(place)
     model.load_state_dict(content["model"])
     model.reduce_by(reduction_factor(config, entry.step))
-    return LoadedModel(model.eval(), config, table, entry.step, content["fingerprint"])
+    return LoadedModel(model.eval(), config, table, entry.step, content["fingerprint"], speakers)

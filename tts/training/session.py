@@ -42,7 +42,7 @@ class Session:
         clear_after(run, self.tally.step)
         lines = self._log.cut(self.tally.step)
         self._validated_step = max((line["step"] for line in lines if line["kind"] == "validation"), default=0)
-        self._warn_of_a_schedule_that_is_cut_off()
+        self._warn()
         self._begun = time.monotonic() - self.tally.seconds
         self._frames, self._busy = 0, 0.0
         write_text(run / "config.json", to_json(config))
@@ -113,6 +113,7 @@ class Session:
             "fingerprint": self._store.fingerprint,
             "language": self._store.config.text.language,
             "symbols": list(self._store.symbol_table.symbols),
+            "speakers": list(self._store.speakers),
         }
         mel_loss = record.metrics["mel_loss"] if record else None
         self.checkpoints.save(step, content, mel_loss=mel_loss, keep=self.config.training.keep_checkpoints)
@@ -145,7 +146,12 @@ class Session:
             raise
         self.note("finished")
 
-    def _warn_of_a_schedule_that_is_cut_off(self) -> None:
+    def _warn(self) -> None:
+        """Says what can be trained with but is hardly meant."""
+        if len(self._store.speakers) > 1 and not self.config.model.speaker_embedding:
+            logger.warning(
+                "the features hold %d speakers and model.speaker_embedding is 0: one voice is trained on all of them", len(self._store.speakers)
+            )
         last, aim = reduction_factor(self.config, self.config.training.steps), self.config.model.reduction_factor
         if last != aim:
             needed = (self.config.model.initial_reduction_factor - aim) * self.config.training.reduction_interval + 1

@@ -59,10 +59,10 @@ class StepResult:
         return {"loss": float(self.loss), **terms, **further, "gradient_norm": float(self.gradient_norm), **scheduled}
 
 
-def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision, ranks: Ranks = ALONE) -> Learner:
+def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision, speakers: int = 1, ranks: Ranks = ALONE) -> Learner:
     """Fresh weights from the seed, and Adam as in Shen et al. 2018 (L2 weight added to the gradient)."""
     reseed(config.training.seed, 0)
-    model = Tacotron2(config.model, symbols=symbols, mels=mels).to(precision.device)
+    model = Tacotron2(config.model, symbols=symbols, mels=mels, speakers=speakers).to(precision.device)
     knobs = config.optimiser
     betas = (knobs.beta1, knobs.beta2)
     optimiser = Adam(model.parameters(), lr=knobs.learning_rate, betas=betas, eps=knobs.epsilon, weight_decay=knobs.weight_decay, fused=True)
@@ -122,7 +122,7 @@ def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:
     if not batch.ids:
         return idle_output(learner.model, batch)
     with learner.precision.autocast():
-        output: Tacotron2Output = learner.model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
+        output: Tacotron2Output = learner.model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B, batch.speakers_B)
     return output
 
 

@@ -35,7 +35,8 @@ class Updates:
         precision = choose_precision(config.training.precision, self.device)
         self.config, self.ranks = config, ranks
         self._batches = TrainingBatches(store, store.train, config.data, config.model.largest_reduction_factor, config.training.seed)
-        self._learner = new_learner(config, symbols=len(store.symbol_table), mels=config.audio.mels, precision=precision, ranks=ranks)
+        sizes = {"symbols": len(store.symbol_table), "mels": config.audio.mels, "speakers": max(1, len(store.speakers))}
+        self._learner = new_learner(config, **sizes, precision=precision, ranks=ranks)
         self.model = self._learner.model
         self.model.normalise_by(torch.from_numpy(store.mel_mean), torch.from_numpy(store.mel_deviation))
         if self.model.recogniser:

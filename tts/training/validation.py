@@ -148,7 +148,7 @@ def write_snapshot(path: Path, model: Tacotron2, batch: Batch, texts: Sequence[s
 
 
 def _forward(model: Tacotron2, batch: Batch) -> Tacotron2Output:
-    output: Tacotron2Output = model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
+    output: Tacotron2Output = model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B, batch.speakers_B)
     return output
 
 

@@ -51,7 +51,7 @@ def speak(run: Path, features: Path, out: Path) -> None:
     prepare_folder(out)
     voice = load_model(run, device=(device := choose_device("auto")).type)
     place = int(store.held_out[0])
-    utterance = next(synthesise(voice.model, [store.symbols(place).tolist()], voice.config.synthesis, device))[0]
+    utterance = next(synthesise(voice.model, [store.symbols(place).tolist()], voice.config.synthesis, device, [int(store.speaker_numbers[place])]))[0]
     if not np.isfinite(utterance.mel_TM).all():
         raise DataError(f"the voice in {run} makes values that are not finite")
     audio, synthesis = voice.config.audio, voice.config.synthesis

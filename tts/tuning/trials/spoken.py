@@ -43,6 +43,7 @@ def speaking(store: FeatureStore, config: Config) -> Callable[[Tacotron2], dict[
             spoken = model.synthesise(
                 batch.symbols_BN,
                 batch.symbol_lengths_B,
+                batch.speakers_B,
                 max_frames_B=(batch.mel_lengths_B * LONGEST).long(),
                 gate_threshold=config.synthesis.gate_threshold,
                 seed=config.synthesis.seed,
