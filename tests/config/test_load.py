@@ -109,6 +109,7 @@ def test_merge_goes_into_sections():
         ({"model.filter_length": 20}, "filter_length must be odd, got 20"),
         ({"model.prior_length": 1}, "model.prior_length: Input should be greater than or equal to 2, got 1"),
         ({"model.attention_mechanism": "forwards"}, "'location', 'dynamic_convolution' or 'forward', got 'forwards'; did you mean forward?"),
+        ({"model.style_width": 20}, "style_width must be a multiple of style_heads (8), got 20"),
         ({"audio.max_hz": 20000.0}, "max_hz must lie between min_hz (0.0) and half of sample_rate (11025.0), got 20000.0"),
         ({"tuning.knobs": ["a.b", "a.b"]}, "knobs names a.b more than once"),
         ({"quality.max_seconds": 0.1}, "max_seconds must exceed min_seconds (0.4), got 0.1"),

@@ -16,6 +16,7 @@ from tts.errors import CannotWriteError, DataError, UsageError
 from tts.evaluation.evaluate import evaluate
 from tts.evaluation.metrics import mel_cepstral_distortion
 from tts.evaluation.speak import synthesise_text
+from tts.evaluation.style import Style, parsed_weights, style_weights
 from tts.evaluation.synthesis import synthesise
 from tts.progress import Silent
 from tts.training.checkpoint import Checkpoints, load_model
@@ -93,6 +94,51 @@ def test_speakers_that_a_voice_does_not_have_or_needs(voices: Path, bare: Path, 
     with pytest.raises(UsageError, match=r"does not tell speakers apart .*so it has no 'mila'; leave --speaker out"):
         synthesise_text(bare, "hello", tmp_path / "a.wav", speaker="mila")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def stylish(features: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with three style tokens, which a few bold steps have moved."""
+    folder = tmp_path_factory.mktemp("styles") / "run"
+    knobs = {"model.style_tokens": 3, "model.style_heads": 2, "model.style_width": 8, "optimiser.learning_rate": 0.1, "optimiser.warmup_steps": 0}
+    for _ in train(FeatureStore.open(features), override(tiny, knobs), folder, progress=Silent(), stop=StopFlag()):
+        pass
+    return folder
+
+
+def test_a_style_is_that_of_a_recording_of_weights_or_the_mean(stylish: Path, corpus: Path, patient: Config, tmp_path: Path):
+    voice = load_model(stylish)
+    recording = min((corpus / "wavs").iterdir())
+    weights = style_weights(Style(reference=recording), voice)
+    assert torch.allclose(weights.sum(1), torch.ones(2))
+    assert torch.equal(style_weights(Style(weights=(2.0, 0.0, -1.0)), voice), torch.tensor([[2.0, 0.0, -1.0]] * 2))
+    assert style_weights(Style(), voice) is None
+    heard = {}
+    for name, style in (("mean", None), ("like", Style(reference=recording)), ("mixed", Style(weights=(5.0, 0.0, -5.0)))):
+        synthesise_text(stylish, "hello", tmp_path / f"{name}.wav", patient, style=style)
+        heard[name] = (tmp_path / f"{name}.wav").read_bytes()
+    assert len(set(heard.values())) == 3
+    mean = style_weights(Style(), voice)
+    (spoken,) = next(synthesise(voice.model, [[5, 6, 1]], patient.synthesis, torch.device("cpu"), None, mean))
+    (given,) = next(synthesise(voice.model, [[5, 6, 1]], patient.synthesis, torch.device("cpu"), None, voice.model.style.mean_HK))
+    np.testing.assert_array_equal(spoken.mel_TM, given.mel_TM)
+
+
+def test_styles_that_cannot_be(stylish: Path, bare: Path, corpus: Path, tmp_path: Path):
+    recording = min((corpus / "wavs").iterdir())
+    with pytest.raises(UsageError, match="a style has 3 numbers, one for each style token of this voice, got 2"):
+        synthesise_text(stylish, "hello", tmp_path / "a.wav", style=Style(weights=(1.0, 0.0)))
+    with pytest.raises(UsageError, match="a reference and a style were both given"):
+        synthesise_text(stylish, "hello", tmp_path / "a.wav", style=Style(recording, (1.0, 0.0, 0.0)))
+    with pytest.raises(UsageError, match=r"no speaking styles \(model\.style_tokens is 0\)"):
+        synthesise_text(bare, "hello", tmp_path / "a.wav", style=Style(recording))
+    with pytest.raises(DataError, match=r"noise\.wav"):
+        (tmp_path / "noise.wav").write_bytes(b"no sound")
+        synthesise_text(stylish, "hello", tmp_path / "a.wav", style=Style(tmp_path / "noise.wav"))
+    for text in ("", "a,b", "1,,2", "nan", "1,inf"):
+        with pytest.raises(UsageError, match=r"numbers divided by commas, such as 0\.3,0,0\.7"):
+            parsed_weights(text)
+    assert parsed_weights("0.3, -1,2e-1") == (0.3, -1.0, 0.2)
 
 
 def test_held_out_sentences_are_spoken_by_their_own_speakers(voices: Path, voices_features: Path, patient: Config, tmp_path: Path):

@@ -49,7 +49,7 @@ def test_equals_a_network_whose_memory_was_shifted_by_hand():
 
 def test_memory_stays_zero_where_padded():
     model = network()
-    memory_BNE = model._memory(*inputs()[:2], SPEAKERS_B)
+    memory_BNE = model._memory(*inputs()[:2], SPEAKERS_B, None)
     assert torch.equal(memory_BNE.ne(0).any(2), length_mask(SYMBOL_LENGTHS_B, 6))
 
 

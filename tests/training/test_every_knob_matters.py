@@ -36,6 +36,8 @@ NEEDED = {
     "double_decoder.coarse_weight": DOUBLE,
 }
 
+STYLE = {"model.style_tokens": 3, "model.style_heads": 2, "model.style_width": 8}
+
 # Knob: another value than the base's, and what else must be set for it to have a say.
 OTHERS = {
     "model.symbol_embedding": (20, {}),
@@ -55,6 +57,9 @@ OTHERS = {
     "model.prenet_dropout_at_inference": (False, {}),
     "model.decoder_lstm": (20, {}),
     "model.initial_reduction_factor": (7, {}),
+    "model.style_tokens": (4, STYLE),
+    "model.style_heads": (4, STYLE),
+    "model.style_width": (12, STYLE),
     "model.postnet_convolutions": (2, {}),
     "model.postnet_channels": (12, {}),
     "model.postnet_kernel": (3, {}),

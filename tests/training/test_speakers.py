@@ -1,4 +1,4 @@
-"""Training on two speakers: resuming, ranks, checkpoints, and what is refused or said."""
+"""Training on two speakers: resuming, ranks (with styles, too), checkpoints, and what is refused or said."""
 
 import logging
 
@@ -61,19 +61,23 @@ def test_stopped_and_resumed_equals_the_run_that_was_not(voices, config, straigh
 
 
 def test_two_ranks_make_the_updates_of_one(voices_features, config, tmp_path):
-    """In float64; in the last batch one of them may have one speaker only."""
-    quiet = {f"model.{name}_dropout": 0.0 for name in ("encoder", "attention", "prenet", "decoder", "postnet")}
-    values = [override(config, quiet | {"data.max_batch_size": 3}).model_dump(mode="json")]
+    """In float64, with styles as well; a rank may have one speaker only, and with batches of one utterance the second has nobody at all."""
+    knobs = {f"model.{name}_dropout": 0.0 for name in ("encoder", "attention", "prenet", "decoder", "postnet")}
+    knobs |= {"model.style_tokens": 3, "model.style_heads": 2, "model.style_width": 8}
+    values = [override(config, knobs | {"data.max_batch_size": size}).model_dump(mode="json") for size in (3, 1)]
     (tmp_path / "together").mkdir()
     processes.updates(ALONE, voices_features, values, 3, tmp_path)
     processes.run(2, processes.updates, voices_features, values, 3, tmp_path / "together")
-    weights, gradients = processes.left(tmp_path, 0, 0)
-    for rank in range(2):
-        ours = processes.left(tmp_path / "together", 0, rank)
-        for name, value in weights.items():
-            torch.testing.assert_close(ours[0][name], value, rtol=0, atol=1e-9)
-        for step in range(3):
-            torch.testing.assert_close(ours[1][step][TABLE], gradients[step][TABLE], rtol=0, atol=1e-10)
+    for case in range(2):
+        weights, gradients = processes.left(tmp_path, case, 0)
+        assert int(weights["style.batches"]) == 3
+        for rank in range(2):
+            ours = processes.left(tmp_path / "together", case, rank)
+            for name, value in weights.items():
+                torch.testing.assert_close(ours[0][name], value, rtol=0, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+            for step in range(3):
+                for name in (TABLE, "style.tokens", "style.reference.norms.0.weight"):
+                    torch.testing.assert_close(ours[1][step][name], gradients[step][name], rtol=0, atol=1e-10)
 
 
 def test_a_checkpoint_knows_the_names(voices, tiny, straight, tmp_path):

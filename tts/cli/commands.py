@@ -234,12 +234,19 @@ def synthesize(
         Path, Folder("made", "file"), tyro.conf.arg(aliases=["-o"], metavar="WAV", help="File to write.", help_behavior_hint="")
     ] = Path("speech.wav"),
     speaker: Annotated[str, tyro.conf.arg(metavar="NAME", help="Who is to be heard, of a voice with several.", help_behavior_hint="")] = "",
+    reference: Annotated[
+        Path | None,
+        Folder("read", "file"),
+        tyro.conf.arg(metavar="WAV", help="Recording to speak like, for a voice with style tokens.", help_behavior_hint="(default: mean style)"),
+    ] = None,
+    style: Annotated[str, tyro.conf.arg(metavar="W,W,...", help="Or a weight for each style token, such as 0.3,0,0.7.", help_behavior_hint="")] = "",
     config: Config,
 ) -> None:
     """Speak a text with a trained voice."""
     from tts.evaluation.speak import synthesise_text
+    from tts.evaluation.style import Style, parsed_weights
 
-    made = synthesise_text(run, text, output, config, speaker=speaker)
+    made = synthesise_text(run, text, output, config, speaker=speaker, style=Style(reference, parsed_weights(style) if style else None))
     print(f"speech: {made.path}, {made.seconds:.1f} s")
 
 

@@ -61,6 +61,11 @@ class ModelConfig(Section):
     speaker_embedding: Annotated[
         int, Field(ge=0, description="Width of the vector that stands for each speaker of the features; 0: one voice, whoever speaks.")
     ] = 0
+    style_tokens: Annotated[
+        int, Field(ge=0, le=100, description="Global style tokens: learnt vectors that a reference's style is mixed of; the paper has 10. 0: none.")
+    ] = 0
+    style_heads: Annotated[int, Field(ge=1, description="Heads of the attention over style tokens; each mixes tokens of its own.")] = 8
+    style_width: Annotated[int, Field(ge=4, description="Width of the style vector, all heads together; a multiple of style_heads.")] = 256
     postnet_convolutions: Annotated[int, Field(ge=2, le=8, description="Convolutions of the postnet.")] = 5
     postnet_channels: Annotated[int, Field(ge=4, description="Width of the postnet.")] = 512
     postnet_kernel: Annotated[int, Field(ge=1, le=31, description="Frames; odd.")] = 5
@@ -73,6 +78,8 @@ class ModelConfig(Section):
                 raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
         if self.encoder_lstm % 2:
             raise ValueError(f"encoder_lstm must be even (two directions), got {self.encoder_lstm}")
+        if self.style_width % self.style_heads:
+            raise ValueError(f"style_width must be a multiple of style_heads ({self.style_heads}), got {self.style_width}")
         if 0 < self.initial_reduction_factor < self.reduction_factor:
             raise ValueError(
                 f"initial_reduction_factor must be at least reduction_factor ({self.reduction_factor}), to which it falls, or 0 for no schedule; "

@@ -11,6 +11,7 @@ from tts.audio.wav import write_wav
 from tts.config import Config
 from tts.diagnostics.images import seconds
 from tts.errors import DataError, UsageError
+from tts.evaluation.style import Style, style_weights
 from tts.evaluation.synthesis import StopReason, synthesise
 from tts.text.pipeline import text_to_symbols
 from tts.text.symbols import UnknownSymbolError
@@ -34,14 +35,15 @@ class Speech:
     """Of the checkpoint that spoke."""
 
 
-def synthesise_text(run: Path, text: str, output: Path, config: Config | None = None, *, speaker: str = "") -> Speech:
+def synthesise_text(run: Path, text: str, output: Path, config: Config | None = None, *, speaker: str = "", style: Style | None = None) -> Speech:
     """Speaks `text` with the run's best checkpoint into the WAV file `output`; nothing but the run's checkpoints is needed.
 
     The run's language normalises the text. Of `config` (by default the run's own) only the section synthesis and the device count.
-    `speaker` names who is to be heard where the voice tells speakers apart. Warns when the length limit ended the speech.
+    `speaker` names who is to be heard where the voice tells speakers apart; `style` is for a voice with style tokens. Warns when the length
+    limit ended the speech.
 
-    Raises UsageError for a text without letters or with a character that the voice does not know, and for a speaker that it does not have or
-    that was not named; DataError for a run without a whole checkpoint or a voice that is not finite; CannotWriteError.
+    Raises UsageError for a text without letters or with a character that the voice does not know, for a speaker or style that it does not have,
+    and where it needs a speaker; DataError for a run without a whole checkpoint or a voice that is not finite; CannotWriteError.
     """
     if output.is_dir():
         raise UsageError(f"{output} is a folder; name the WAV file to write")
@@ -50,7 +52,8 @@ def synthesise_text(run: Path, text: str, output: Path, config: Config | None = 
     chosen = config or voice.config
     set_threads(chosen.training.threads)
     spelled, symbols = _spell(text, voice)
-    utterance = next(synthesise(voice.model, [symbols], chosen.synthesis, device, [_number(speaker, voice)]))[0]
+    who, how = [_number(speaker, voice)], style_weights(style or Style(), voice)
+    utterance = next(synthesise(voice.model, [symbols], chosen.synthesis, device, who, how))[0]
     if not np.isfinite(utterance.mel_TM).all():
         raise DataError(f"the voice in {run} (step {voice.step}) makes values that are not finite; train it again")
     audio = voice.config.audio

@@ -46,23 +46,34 @@ class Utterance:
 
 
 def synthesise(
-    model: Tacotron2, sequences: Sequence[Sequence[int]], config: SynthesisConfig, device: torch.device, speakers: Sequence[int] | None = None
+    model: Tacotron2,
+    sequences: Sequence[Sequence[int]],
+    config: SynthesisConfig,
+    device: torch.device,
+    speakers: Sequence[int] | None = None,
+    style_HK: torch.Tensor | None = None,
 ) -> Iterator[list[Utterance]]:
     """Speaks sequences of symbols, in batches, in their order. The model must be in eval mode and on `device`.
 
-    `speakers` are the numbers of those who say them; a network with a speaker embedding needs them.
+    `speakers` are the numbers of those who say them; a network with a speaker embedding needs them. `style_HK` weighs the style
+    tokens of a network with such; None is the mean of training.
 
     An utterance ends where its gate's probability exceeds `synthesis.gate_threshold`, or at `max_frames_per_symbol` times its symbols.
     With one seed an utterance comes out the same in any batch.
     """
     for first in range(0, len(sequences), BATCH):
         who = None if speakers is None else torch.tensor(speakers[first : first + BATCH])
-        yield _speak(model, sequences[first : first + BATCH], who, config, device)
+        yield _speak(model, sequences[first : first + BATCH], who, style_HK, config, device)
 
 
 @torch.no_grad()
 def _speak(
-    model: Tacotron2, sequences: Sequence[Sequence[int]], speakers_B: torch.Tensor | None, config: SynthesisConfig, device: torch.device
+    model: Tacotron2,
+    sequences: Sequence[Sequence[int]],
+    speakers_B: torch.Tensor | None,
+    style_HK: torch.Tensor | None,
+    config: SynthesisConfig,
+    device: torch.device,
 ) -> list[Utterance]:
     symbol_lengths_B = torch.tensor([len(sequence) for sequence in sequences])
     symbols_BN = torch.zeros(len(sequences), int(symbol_lengths_B.max()), dtype=torch.int64)
@@ -76,6 +87,7 @@ def _speak(
         None if speakers_B is None else speakers_B.to(device),
         max_frames_B=max_frames_B.to(device),
         gate_threshold=config.gate_threshold,
+        style_BHK=None if style_HK is None else style_HK.to(device).expand(len(sequences), -1, -1),
         seed=config.seed,
         monotonic_attention=config.monotonic_attention,
     )

@@ -28,6 +28,8 @@ class Tacotron2Output:
     """What the coarse decoder made of the same batch, with its own r; None without one."""
     recognition: Recognition | None = None
     """What the recogniser heard of `mel_BTM`'s decoder; None without one."""
+    style_BHK: Tensor | None = None
+    """Weights of K style tokens in H heads, float32, a distribution in each; None for a network without."""
 
     @property
     def reduction_factor(self) -> int:
@@ -51,6 +53,8 @@ class Synthesis:
     """bool: the gate ended the utterance; False where its maximum of frames did."""
     recognition: Recognition | None = None
     """What the recogniser heard of it, steps past the end included; None without one."""
+    style_BHK: Tensor | None = None
+    """Weights of the style tokens that it was spoken with; None for a network without."""
 
     @property
     def reduction_factor(self) -> int:

@@ -29,6 +29,7 @@ from tts.model.output import Synthesis, Tacotron2Output
 from tts.model.postnet import Postnet
 from tts.model.recogniser import Recogniser
 from tts.model.speaker import SpeakerEmbedding
+from tts.model.style import StyleTokens
 
 
 class Tacotron2(nn.Module):
@@ -36,6 +37,8 @@ class Tacotron2(nn.Module):
 
     def __init__(self, config: ModelConfig, *, symbols: int, mels: int, speakers: int = 1) -> None:
         super().__init__()
+        # In the order of the forward pass, in which ranks add up batch statistics.
+        self.style = StyleTokens(config, mels=mels) if config.style_tokens else None
         self.encoder = Encoder(config, symbols=symbols)
         self.decoder = Decoder(config, mels=mels)
         self.coarse_decoder = Decoder(_coarse(config), mels=mels) if config.coarse_reduction_factor else None
@@ -62,28 +65,42 @@ class Tacotron2(nn.Module):
     def _outward(self, mel_BTM: Tensor) -> Tensor:
         return mel_BTM * self.get_buffer("mel_deviation_M") + self.get_buffer("mel_mean_M")
 
-    def _memory(self, symbols_BN: Tensor, symbol_lengths_B: Tensor, speakers_B: Tensor | None) -> Tensor:
+    @torch.no_grad()
+    def style_of(self, mel_BTM: Tensor, mel_lengths_B: Tensor) -> Tensor:
+        """(B, H, K) weights of the style tokens in recordings. Raises ValueError where the network has none."""
+        if self.style is None:
+            raise ValueError("the network has no style tokens")
+        weights_BHK: Tensor = self.style.weights(self._inward(mel_BTM), mel_lengths_B)
+        return weights_BHK
+
+    def _memory(self, symbols_BN: Tensor, symbol_lengths_B: Tensor, speakers_B: Tensor | None, style_BHK: Tensor | None) -> Tensor:
         """(B, N, E) what attention reads, zero where padded."""
         memory_BNE: Tensor = self.encoder(symbols_BN, symbol_lengths_B)
-        if self.speaker is None:
-            return memory_BNE
-        if speakers_B is None:
-            raise ValueError("the network tells speakers apart; give speakers_B, who says each utterance")
+        shifts_BE = []
+        if self.speaker:
+            if speakers_B is None:
+                raise ValueError("the network tells speakers apart; give speakers_B, who says each utterance")
+            shifts_BE.append(self.speaker(speakers_B))
+        if self.style:
+            shifts_BE.append(self.style(style_BHK))
+        for shift_BE in shifts_BE:
+            memory_BNE = memory_BNE + shift_BE[:, None]
         padding_BN = ~length_mask(symbol_lengths_B, memory_BNE.shape[1])
-        memory_BNE = memory_BNE + self.speaker(speakers_B)[:, None]
-        return memory_BNE.masked_fill(padding_BN[:, :, None], 0)
+        return memory_BNE.masked_fill(padding_BN[:, :, None], 0) if shifts_BE else memory_BNE
 
     def forward(
         self, symbols_BN: Tensor, symbol_lengths_B: Tensor, mel_BTM: Tensor, mel_lengths_B: Tensor, speakers_B: Tensor | None = None
     ) -> Tacotron2Output:
         """Teacher-forced. Utterances in any order, any T; the output's T is rounded up to a multiple of the reduction factor.
 
-        Symbol lengths are at least 1. Who speaks must be said where the network has a speaker embedding, and counts only there. In training mode a
-        share of the frames that the decoders read back may be the corpus's mean. In eval mode the prenet still drops out, from torch's global
-        generator, where the configuration keeps it on at inference.
+        Each utterance's style is that of its own mel. Symbol lengths are at least 1. Who speaks must be said where the network has a speaker
+        embedding, and counts only there. In training mode a share of the frames that the decoders read back may be the corpus's mean. In eval mode
+        the prenet still drops out, from torch's global generator, where the configuration keeps it on at inference.
         """
-        memory_BNE = self._memory(symbols_BN, symbol_lengths_B, speakers_B)
-        arguments = memory_BNE, symbol_lengths_B, self._drop(self._inward(mel_BTM)), mel_lengths_B
+        inward_BTM = self._inward(mel_BTM)
+        style_BHK = self.style.weights(inward_BTM, mel_lengths_B) if self.style else None
+        memory_BNE = self._memory(symbols_BN, symbol_lengths_B, speakers_B, style_BHK)
+        arguments = memory_BNE, symbol_lengths_B, self._drop(inward_BTM), mel_lengths_B
         decoded = self.decoder(*arguments, self.recogniser.bound if self.recogniser else None)
         coarse = self.coarse_decoder(*arguments) if self.coarse_decoder else None
         recognition = None
@@ -94,6 +111,7 @@ class Tacotron2(nn.Module):
             mel_post_BTM=self._outward(self.postnet(decoded.mel_BTM, mel_lengths_B)),
             gate_logits_BT=decoded.gate_logits_BT,
             alignment_BSN=decoded.alignment_BSN,
+            style_BHK=style_BHK,
             coarse=coarse and replace(coarse, mel_BTM=self._outward(coarse.mel_BTM)),
             recognition=recognition,
         )
@@ -114,19 +132,23 @@ class Tacotron2(nn.Module):
         *,
         max_frames_B: Tensor,
         gate_threshold: float,
+        style_BHK: Tensor | None = None,
         seed: int | None = None,
         monotonic_attention: bool = False,
     ) -> Synthesis:
         """Speaks each utterance until its gate's probability exceeds `gate_threshold` or it has `max_frames_B` (at least 1) frames.
 
-        With a seed the result is the same each time, alone or in any batch; None draws the prenet's dropout from
-        torch's global generator. `monotonic_attention` lets attention only stay or move on by one symbol (attention/stepwise.py).
-        Raises RuntimeError in training mode, whose dropout and batch statistics would be heard.
+        `style_BHK` weighs the style tokens, as `style_of` finds it in a recording; None is the mean of training. With a seed the result is the
+        same each time, alone or in any batch; None draws the prenet's dropout from torch's global generator. `monotonic_attention` lets attention
+        only stay or move on by one symbol (attention/stepwise.py). Raises RuntimeError in training mode, whose dropout and batch statistics would
+        be heard.
         """
         if self.training:
             raise RuntimeError("the network is in training mode; call eval() before synthesise()")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        memory_BNE = self._memory(symbols_BN, symbol_lengths_B, speakers_B)
+        if self.style and style_BHK is None:
+            style_BHK = self.style.mean_HK.expand(len(symbols_BN), -1, -1)
+        memory_BNE = self._memory(symbols_BN, symbol_lengths_B, speakers_B, style_BHK)
         run = free_run(
             self.decoder,
             memory_BNE,
@@ -144,6 +166,7 @@ class Tacotron2(nn.Module):
             gate_BT=run.gate_BT,
             alignment_BSN=run.alignment_BSN,
             stopped_B=run.stopped_B,
+            style_BHK=style_BHK,
             recognition=self.recogniser.recognise(run.heard_SBF, symbols_BN, symbol_lengths_B) if self.recogniser else None,
         )
 

@@ -148,7 +148,7 @@ class Session:
 
     def _warn(self) -> None:
         """Says what can be trained with but is hardly meant."""
-        if len(self._store.speakers) > 1 and not self.config.model.speaker_embedding:
+        if len(self._store.speakers) > 1 and not (self.config.model.speaker_embedding or self.config.model.style_tokens):
             logger.warning(
                 "the features hold %d speakers and model.speaker_embedding is 0: one voice is trained on all of them", len(self._store.speakers)
             )

@@ -95,7 +95,8 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     statistics = [buffer.clone() for buffer in model.buffers()]
     model.train()
     optimiser.zero_grad()
-    own = total_loss(_forward(learner, batch), batch, config, step)
+    output = _forward(learner, batch)
+    own = total_loss(output, batch, config, step)
     scaler.scale(own.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     losses = add_up(model, own, batch, learner.ranks)
     scaler.unscale_(optimiser)
@@ -107,6 +108,7 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     if healthy:
         clip_grads_with_norm_(model.parameters(), config.optimiser.clip_norm, norm)
         scaler.step(optimiser)
+        _remember_style(learner, output, batch)
     else:
         overflow = scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE and bool(losses.total.isfinite() & statistics_norm.isfinite())
         anomaly = None if overflow else _find_offender(learner, batch, own, losses.total, config, step)
@@ -124,6 +126,13 @@ def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:
     with learner.precision.autocast():
         output: Tacotron2Output = learner.model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B, batch.speakers_B)
     return output
+
+
+def _remember_style(learner: Learner, output: Tacotron2Output, batch: Batch) -> None:
+    """Only after an update, and by the whole batch: all ranks have the same mean."""
+    if learner.model.style and output.style_BHK is not None:
+        sum_HK = learner.ranks.add(output.style_BHK.detach().sum(0).to(learner.model.style.mean_HK.dtype))
+        learner.model.style.remember(sum_HK / len(batch.all_ids))
 
 
 def _find_offender(learner: Learner, batch: Batch, own: Losses, total: Tensor, config: Config, step: int) -> Anomaly:

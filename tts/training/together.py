@@ -43,7 +43,8 @@ def idle_output(model: Tacotron2, batch: Batch) -> Tacotron2Output:
     coarse = spoken if model.coarse_decoder else None
     nobody = torch.zeros(0, 0, dtype=torch.int64, device=link.device)
     recognition = Recognition(empty(0, 0, 1), nobody, nobody.sum(1)) if model.recogniser else None
-    return Tacotron2Output(mel_BTM, mel_BTM, spoken.gate_logits_BT, spoken.alignment_BSN, coarse, recognition)
+    style_BHK = empty(0, *model.style.mean_HK.shape) if model.style else None
+    return Tacotron2Output(mel_BTM, mel_BTM, spoken.gate_logits_BT, spoken.alignment_BSN, coarse, recognition, style_BHK)
 
 
 def add_up(model: nn.Module, losses: Losses, batch: Batch, ranks: Ranks) -> Losses:

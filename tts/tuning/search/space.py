@@ -22,6 +22,8 @@ _NEEDED = {
     "double_decoder.": "model.coarse_reduction_factor",
     "mutual_information.": "model.recogniser",
     "model.recogniser_dropout": "model.recogniser",
+    "model.style_heads": "model.style_tokens",
+    "model.style_width": "model.style_tokens",
 }
 
 
