@@ -94,6 +94,9 @@ class Gone:
     def poll(self):
         return self.polls.pop(0) if len(self.polls) > 1 else self.polls[0]
 
+    def preempted(self):
+        pass
+
     def stop(self):
         pass
 

@@ -61,6 +61,9 @@ class InThisProcess:
     def poll(self):
         return Workers(0, self.ended)
 
+    def preempted(self):
+        pass
+
     def stop(self):
         pass
 

@@ -34,6 +34,9 @@ class InThisProcess:
     def poll(self):
         return Workers(0, (Ended("worker 0", 0, ""),))
 
+    def preempted(self):
+        pass
+
     def stop(self):
         pass
 
@@ -62,6 +65,9 @@ class Elsewhere:
 
     def poll(self):
         return Workers(1, ())
+
+    def preempted(self):
+        pass
 
     def stop(self):
         pass

@@ -271,7 +271,7 @@ def test_each_trial_is_a_run_below_the_studys(base, make_study, features):
     folder = study.plan.folder
     plan = study.plan.model_copy(update={"config": study.plan.config.model_copy(update={"tracking": TrackingConfig(backend="jsonl")})})
     study.trials.set_user_attr("plan", plan.model_dump(mode="json"))
-    note_run(study, "parent", {"folder": str(folder), "store": "lines"})
+    note_run(study, "parent", {"folder": str(folder), "store": "lines", "reach": "folder"})
 
     work(features, storage=study.url, name="voices", stop=StopFlag())
 
