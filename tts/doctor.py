@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import sys
 import tempfile
@@ -139,9 +138,10 @@ def _study(folder: Path) -> str:
 
 def _tracking(config: TrackingConfig, folder: Path) -> str:
     from tts.tracking import open_tracker
+    from tts.tracking.location import given_uri
 
     open_tracker(config, folder, must_answer=True)
-    where = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or "a file beside the results"
+    where = given_uri(config) or "a file beside the results"
     return f"{config.backend}: opened ({where.split('@')[-1]})"
 
 

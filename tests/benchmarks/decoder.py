@@ -13,13 +13,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 
 import torch
 from torch.nn.utils import clip_grad_norm_
 
 from tests.model.textbook import TextbookDecoder
+from tts.config import Config
 from tts.config.presets import tacotron2
 from tts.data.batch import Batch
 from tts.losses.total import total_loss
@@ -33,16 +34,7 @@ REPEATS = 3
 def measure() -> dict[str, float]:
     """Medians of seconds a step, peak memory of each, and ratios: speed-up above 1 and memory below 1 speak for ours."""
     memory = {name: _memory_gib(name) for name in DECODERS}
-    steps = {name: training_step(name) for name in DECODERS}
-    for run in steps.values():
-        run(random_batch(FRAMES // 20))
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(REPEATS):
-        for name, run in steps.items():
-            start = time.perf_counter()
-            run(random_batch(FRAMES))
-            seconds[name].append(time.perf_counter() - start)
-    typical = {name: median(values) for name, values in seconds.items()}
+    typical = in_turn({name: training_step(name) for name in DECODERS})
     return {
         "decoder_speedup": typical["textbook"] / typical["ours"],
         "decoder_memory_ratio": memory["ours"] / memory["textbook"],
@@ -53,13 +45,14 @@ def measure() -> dict[str, float]:
     }
 
 
-def training_step(name: str) -> Callable[[Batch], float]:
-    """A function that trains on a batch and returns the loss."""
-    config = tacotron2()
+def training_step(name: str, config: Config | None = None) -> Callable[[Batch], float]:
+    """A function that trains on a batch and returns the loss; preset `tacotron2` unless told otherwise."""
+    config = config or tacotron2()
     torch.manual_seed(0)
     model = Tacotron2(config.model, symbols=TABLE, mels=MELS)
     if name == "textbook":
         model.decoder = TextbookDecoder(model.decoder)
+        model.coarse_decoder = model.coarse_decoder and TextbookDecoder(model.coarse_decoder)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-6, fused=True)
 
     def step(batch: Batch) -> float:
@@ -72,6 +65,19 @@ def training_step(name: str) -> Callable[[Batch], float]:
         return float(losses.total.detach())
 
     return step
+
+
+def in_turn(steps: Mapping[str, Callable[[Batch], float]]) -> dict[str, float]:
+    """Median seconds of each on a batch of FRAMES at most, after a short one."""
+    for run in steps.values():
+        run(random_batch(FRAMES // 20))
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(REPEATS):
+        for name, run in steps.items():
+            start = time.perf_counter()
+            run(random_batch(FRAMES))
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in seconds.items()}
 
 
 def random_batch(frames: int) -> Batch:

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tts.config import Config, DataConfig
 from tts.config.load import override
@@ -251,22 +249,6 @@ def test_silence_at_the_ends_is_cut_and_counted(write_corpus, texts, tmp_path):
 def test_too_few_to_split(utterances, said):
     with pytest.raises(DataError, match=f"{said} too few"):
         split(["a"] * utterances, DataConfig())
-
-
-@given(
-    texts=st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=60).filter(lambda texts: len(set(texts)) > 1),
-    seed=st.integers(0, 100),
-    share=st.floats(0.01, 0.49),
-    most=st.integers(1, 20),
-)
-def test_takes_of_one_text_are_on_one_side(texts, seed, share, most):
-    held_out = split(texts, DataConfig(split_seed=seed, held_out_share=share, held_out_max=most))
-    here, there = ({text for text, held in zip(texts, held_out, strict=True) if held == side} for side in (True, False))
-    assert here
-    assert there
-    assert not here & there
-    fewest = min(texts.count(text) for text in set(texts))
-    assert held_out.sum() <= max(fewest, min(most, round(share * len(texts))))
 
 
 def test_two_takes_are_counted_and_stay_together(write_corpus, texts, tmp_path):

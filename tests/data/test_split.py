@@ -1,4 +1,4 @@
-"""Which utterances are held out, where several people speak. Of one speaker: test_prepare.py."""
+"""Which utterances are held out, whether the corpus names speakers or not."""
 
 import pytest
 from hypothesis import given
@@ -15,10 +15,11 @@ utterances = st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from([
     seed=st.integers(0, 100),
     share=st.floats(0.01, 0.49),
     most=st.integers(1, 20),
+    named=st.booleans(),
 )
-def test_texts_stay_together_and_the_share_holds(said, seed, share, most):
+def test_texts_stay_together_and_the_share_holds(said, seed, share, most, named):
     texts, speakers = zip(*said, strict=True)
-    held_out = split(texts, DataConfig(split_seed=seed, held_out_share=share, held_out_max=most), speakers)
+    held_out = split(texts, DataConfig(split_seed=seed, held_out_share=share, held_out_max=most), speakers if named else ())
     here, there = ({text for text, held in zip(texts, held_out, strict=True) if held == side} for side in (True, False))
     assert here
     assert there

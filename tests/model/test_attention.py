@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.model.sizes import model_config
 from tts.model.attention.location import LocationAttention
-from tts.model.attention.mechanism import Operands
+from tts.model.attention.mechanism import Moment, Operands
 
 
 def numpy_attention(attention, query_H, memory_NE, previous_N, cumulated_N):
@@ -32,7 +32,7 @@ def one_step(attention: LocationAttention, at: Operands, query_BH: torch.Tensor,
     after_B2L = torch.zeros_like(before_B2L)
     weights_BN = torch.empty(at.valid_BN.shape, dtype=before_B2L.dtype)
     query_BQ = query_BH.to(at.query_QH.dtype) @ at.query_QH.t()
-    attention.step(at, (before_B2L,), (after_B2L,), query_BH, query_BQ, weights_BN)
+    attention.step(at, Moment((before_B2L,), query_BH, query_BQ, (after_B2L,), weights_BN))
     return weights_BN, after_B2L[:, :, half : half + symbols]
 
 

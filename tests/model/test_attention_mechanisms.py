@@ -9,7 +9,7 @@ from torch.nn import functional
 from tests.model.sizes import MECHANISMS, model_config
 from tts.model.attention.choice import new_attention
 from tts.model.attention.dynamic_convolution import beta_binomial
-from tts.model.attention.mechanism import Attention
+from tts.model.attention.mechanism import Attention, Moment
 from tts.model.attention_loop import attention_loop
 from tts.model.packing import packing
 
@@ -27,7 +27,7 @@ def read(attention: Attention, memory_BNE: torch.Tensor, lengths_B: torch.Tensor
     for query_BH in queries_SBH:
         weights_BN = torch.empty(at.valid_BN.shape)
         after = tuple(torch.zeros_like(tensor) for tensor in state)
-        attention.step(at, state, after, before_BF, functional.linear(query_BH, at.query_QH), weights_BN)
+        attention.step(at, Moment(state, before_BF, functional.linear(query_BH, at.query_QH), after, weights_BN))
         before_BF = torch.cat((query_BH, torch.bmm(weights_BN[:, None], memory_BNE)[:, 0]), 1)
         state = after
         weights.append(weights_BN)
@@ -106,7 +106,7 @@ def test_dynamic_convolution_is_the_same_anywhere_in_a_text(moved):
         (state_BL,) = attention.first_state(at)
         state_BL.zero_()[:, start : start + 3] = torch.tensor([0.2, 0.5, 0.3])
         weights_BN = torch.empty(1, 60)
-        attention.step(at, (state_BL,), (torch.zeros_like(state_BL),), torch.zeros(1, 16), query_BQ, weights_BN)
+        attention.step(at, Moment((state_BL,), torch.zeros(1, 16), query_BQ, (torch.zeros_like(state_BL),), weights_BN))
         weights.append(weights_BN)
     near, far = weights
     torch.testing.assert_close(far[:, moved + 5 : moved + 30], near[:, 5:30], rtol=1e-5, atol=1e-7)

@@ -3,15 +3,13 @@
 import pytest
 import torch
 
-from tests.model.sizes import MELS, SYMBOLS, WITHOUT_DROPOUT, model_config
+from tests.model.sizes import MELS, SYMBOLS, WITHOUT_DROPOUT, model_config, teacher_forced, three_utterances
 from tests.model.textbook import decode, until_the_end
 from tts.config import Config
-from tts.data.batch import Batch, length_mask
+from tts.data.batch import Batch
 from tts.losses.total import total_loss
 from tts.model.tacotron2 import Tacotron2
 
-SYMBOL_LENGTHS_B = torch.tensor([3, 7, 1])
-MEL_LENGTHS_B = torch.tensor([10, 13, 1])
 OUTPUTS = ("mel_BTM", "gate_logits_BT", "alignment_BSN")
 
 
@@ -24,21 +22,14 @@ def network(factor: int, coarse: int, **knobs) -> Tacotron2:
 
 
 def batch() -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    symbols_BN = torch.randint(1, SYMBOLS, (3, 7), generator=generator) * length_mask(SYMBOL_LENGTHS_B, 7)
-    mel_BTM = torch.randn(3, 13, MELS, generator=generator).double() * length_mask(MEL_LENGTHS_B, 13)[:, :, None]
-    return Batch(("a", "b", "c"), symbols_BN, SYMBOL_LENGTHS_B, mel_BTM, MEL_LENGTHS_B)
-
-
-def run(model: Tacotron2, one: Batch):
-    return model(one.symbols_BN, one.symbol_lengths_B, one.mel_BTM, one.mel_lengths_B)
+    return three_utterances(10, 13, 1)
 
 
 def gradients(model: Tacotron2, factor: int, coarse: int, **double_decoder):
     model_knobs = {"reduction_factor": factor, "coarse_reduction_factor": coarse}
     config = Config.model_validate({"model": model_knobs, "double_decoder": double_decoder})
     model.zero_grad()
-    total_loss(run(model, batch()), batch(), config, step=0).total.backward()
+    total_loss(teacher_forced(model, batch()), batch(), config, step=0).total.backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
@@ -46,11 +37,11 @@ def gradients(model: Tacotron2, factor: int, coarse: int, **double_decoder):
 def test_both_decoders_equal_the_textbook_with_every_gradient(factor, coarse):
     model = network(factor, coarse).eval()
     one = batch()
-    output = run(model, one)
+    output = teacher_forced(model, one)
     memory_BNE = model.encoder(one.symbols_BN, one.symbol_lengths_B)
     inward_BTM = model._inward(one.mel_BTM)
     for decoder, ours in ((model.decoder, output), (model.coarse_decoder, output.coarse)):
-        plain = until_the_end(decode(decoder, memory_BNE, one.symbol_lengths_B, inward_BTM), MEL_LENGTHS_B)
+        plain = until_the_end(decode(decoder, memory_BNE, one.symbol_lengths_B, inward_BTM), batch().mel_lengths_B)
         for name in OUTPUTS:
             expected = model._outward(plain.mel_BTM) if name == "mel_BTM" else getattr(plain, name)
             torch.testing.assert_close(getattr(ours, name), expected, rtol=0, atol=1e-10)
@@ -94,7 +85,7 @@ def test_the_postnet_sees_nothing_of_the_coarse_mel():
     model, twin = network(2, 6).train(), network(2, 6).train()
     with torch.no_grad():
         twin.coarse_decoder.mel.weight.mul_(100)
-    one, other = run(model, batch()), run(twin, batch())
+    one, other = teacher_forced(model, batch()), teacher_forced(twin, batch())
     assert not torch.equal(one.coarse.mel_BTM, other.coarse.mel_BTM)
     assert torch.equal(one.mel_post_BTM, other.mel_post_BTM)
     for ours, theirs in zip(model.postnet.buffers(), twin.postnet.buffers(), strict=True):
@@ -114,11 +105,13 @@ def test_synthesis_has_no_coarse_decoder():
 
 def test_each_utterance_alone_equals_its_row_of_the_batch():
     model, one = network(3, 7).eval(), batch()
-    together = run(model, one).coarse
+    together = teacher_forced(model, one).coarse
     for row in range(3):
-        symbols, frames = int(SYMBOL_LENGTHS_B[row]), int(MEL_LENGTHS_B[row])
+        symbols, frames = int(batch().symbol_lengths_B[row]), int(batch().mel_lengths_B[row])
         place = slice(row, row + 1)
-        alone = model(one.symbols_BN[place, :symbols], SYMBOL_LENGTHS_B[place], one.mel_BTM[place, :frames], MEL_LENGTHS_B[place]).coarse
+        alone = model(
+            one.symbols_BN[place, :symbols], batch().symbol_lengths_B[place], one.mel_BTM[place, :frames], batch().mel_lengths_B[place]
+        ).coarse
         for name, size in (("mel_BTM", frames), ("gate_logits_BT", frames), ("alignment_BSN", -(-frames // 7))):
             its = getattr(alone, name)[0, :size]
             torch.testing.assert_close(getattr(together, name)[row, :size][..., : its.shape[-1]], its, rtol=0, atol=1e-10)

@@ -5,18 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.model.sizes import MELS, SYMBOLS, WITHOUT_DROPOUT, model_config
+from tests.model.sizes import MELS, SYMBOLS, WITHOUT_DROPOUT, model_config, teacher_forced, three_utterances
 from tts.config import Config
-from tts.data.batch import Batch, length_mask
+from tts.data.batch import Batch
 from tts.losses.mutual_information import mutual_information_loss
 from tts.losses.total import total_loss
 from tts.model.frames import step_lengths
 from tts.model.packing import Packing, packing
 from tts.model.tacotron2 import Tacotron2
 from tts.text.symbols import SymbolTable
-
-SYMBOL_LENGTHS_B = torch.tensor([3, 7, 1])
-MEL_LENGTHS_B = torch.tensor([12, 20, 3])
 
 
 def network(**knobs) -> Tacotron2:
@@ -26,14 +23,7 @@ def network(**knobs) -> Tacotron2:
 
 
 def batch() -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    symbols_BN = torch.randint(2, SYMBOLS, (3, 7), generator=generator) * length_mask(SYMBOL_LENGTHS_B, 7)
-    mel_BTM = torch.randn(3, 20, MELS, generator=generator).double() * length_mask(MEL_LENGTHS_B, 20)[:, :, None]
-    return Batch(("a", "b", "c"), symbols_BN, SYMBOL_LENGTHS_B, mel_BTM, MEL_LENGTHS_B)
-
-
-def run(model: Tacotron2, one: Batch):
-    return model(one.symbols_BN, one.symbol_lengths_B, one.mel_BTM, one.mel_lengths_B)
+    return three_utterances(12, 20, 3)
 
 
 def order_of(one: Batch) -> Packing:
@@ -45,7 +35,7 @@ def test_it_reads_what_the_mel_projection_reads():
     model = network(reduction_factor=2)
     read = []
     model.decoder.mel.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0]))
-    output = run(model, batch())
+    output = teacher_forced(model, batch())
     by_hand_ZC = model.recogniser.classes(torch.relu(model.recogniser.hidden(read[0])))
     torch.testing.assert_close(order_of(batch()).pack(output.recognition.logits_BSC), by_hand_ZC)
     assert output.recognition.logits_BSC.shape == (3, 10, SYMBOLS + 1)
@@ -61,7 +51,7 @@ def test_its_labels_are_the_spoken_symbols():
     symbols_BN = torch.zeros(3, 20, dtype=torch.long)
     for row, numbers in enumerate(encoded):
         symbols_BN[row, : len(numbers)] = torch.tensor(numbers)
-    heard = model.recogniser.recognise(torch.zeros(0, 3, 15), symbols_BN, lengths_B)
+    heard = model.recogniser.recognise(torch.zeros(3, 0, 15), symbols_BN, lengths_B)
     spelled = ["".join(table.symbols[n] for n in row[:length]) for row, length in zip(heard.labels_BN, heard.label_lengths_B, strict=True)]
     assert spelled == ["wellimhere", "", "ab"]
     twin = Tacotron2(model_config(recogniser=4), symbols=len(table), mels=MELS)
@@ -76,12 +66,12 @@ def test_what_reaches_the_decoder_is_bounded_at_its_states():
     parameters, z = dict(model.named_parameters()), []
     model.decoder.mel.register_forward_pre_hook(lambda _module, inputs: z.append(inputs[0]))
     config = Config.model_validate({"model": {"reduction_factor": 2}, "mutual_information": {"weight": weight}})
-    output = run(model, one)
+    output = teacher_forced(model, one)
     losses = total_loss(output, one, config, step=0)
     main = losses.total - weight * losses.terms["mutual_information"]
     (d_main,) = torch.autograd.grad(main, z[0], retain_graph=True)
     heard = z[0].detach().requires_grad_()
-    recognition = replace(output.recognition, logits_BSC=model.recogniser(order_of(one).unpack(heard).transpose(0, 1)))
+    recognition = replace(output.recognition, logits_BSC=model.recogniser(order_of(one).unpack(heard)))
     (d_side,) = torch.autograd.grad(weight * mutual_information_loss(recognition, step_lengths(one.mel_lengths_B, 2)), heard)
     scale = float(share * d_main.norm() / d_side.norm())
     assert scale < 1
@@ -100,7 +90,7 @@ def test_every_parameter_gets_a_gradient(coarse):
     config = Config.model_validate({"model": {"reduction_factor": 2, "coarse_reduction_factor": coarse}})
     model = network(reduction_factor=2, coarse_reduction_factor=coarse).train()
     model.recogniser.bound.share = 0.5
-    total_loss(run(model, batch()), batch(), config, step=0).total.backward()
+    total_loss(teacher_forced(model, batch()), batch(), config, step=0).total.backward()
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None or parameter.grad.abs().max() < 1e-12]
     assert without == []
 
@@ -111,7 +101,7 @@ def test_a_share_of_zero_only_listens():
     listening.load_state_dict(plain.state_dict(), strict=False)
     listening.recogniser.bound.share = 0.0
     for model in (plain, listening):
-        total_loss(run(model, batch()), batch(), Config.model_validate({"model": {"reduction_factor": 2}}), step=0).total.backward()
+        total_loss(teacher_forced(model, batch()), batch(), Config.model_validate({"model": {"reduction_factor": 2}}), step=0).total.backward()
     ours = dict(listening.named_parameters())
     for name, parameter in plain.named_parameters():
         assert torch.equal(parameter.grad, ours[name].grad), name

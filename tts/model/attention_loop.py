@@ -12,6 +12,7 @@ Shape letters: B batch, N symbols, Z rows (packing.py), P prenet width, H attent
 G = 4 H gates in torch's order (input, forget, cell, output), F = H + E.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from tts.model.attention.mechanism import Attention, Operands, OwnGradients
-from tts.model.packing import Packing
+from tts.model.attention.mechanism import Attention, Moment, MomentGradients, Operands, OwnGradients
+from tts.model.packing import Packing, Step
 from tts.model.recurrent import GateGradients, RepeatedProduct, cell, cell_backward
 
 
@@ -92,8 +93,7 @@ class _AttentionLoop(torch.autograd.Function):
             if kept_ZH is not None:
                 h_BH.mul_(kept_ZH[step.rows]).mul_(keep_scale)
             query_BQ.copy_(project(h_BH))
-            before, after = tuple(state[step.before] for state in kept), tuple(state[step.after] for state in kept)
-            attention.step(running, before, after, before_BF, query_BQ, weights_BN)
+            attention.step(running, _moment(step, kept, states_ZF, queries_ZQ, weights_ZN))
             context_BE.copy_(torch.bmm(weights_BN.to(x_ZP.dtype)[:, None], running.memory_BNE)[:, 0])
         ctx.attention, ctx.packing, ctx.utterances, ctx.keep_scale = attention, packing, utterances, keep_scale
         ctx.save_for_backward(x_ZP, input_GP, recurrent_GF, kept_ZH, gates_ZG, states_ZF, cells_ZH, weights_ZN, queries_ZQ, *operands, *kept)
@@ -124,19 +124,9 @@ class _AttentionLoop(torch.autograd.Function):
             d_h_BH, d_context_BE = d_after_BF[:, :hidden], d_after_BF[:, hidden:]
             # With the memory on the left torch's product takes twelve times as long on a CPU.
             d_weights_BN = d_weights_ZN[step.rows] + torch.bmm(d_context_BE[:, None], running.memory_BNE.transpose(1, 2))[:, 0]
-            d_query_BQ = attention.step_backward(
-                running,
-                running_sums,
-                tuple(state[step.before] for state in kept),
-                tuple(state[step.after] for state in kept),
-                states_ZF[step.before],
-                queries_ZQ[step.rows],
-                weights_ZN[step.rows],
-                d_weights_BN,
-                tuple(state[size] for state in d_kept),
-                d_states_ZF[step.before],
-            )
-            d_queries_ZQ[step.rows] = d_query_BQ
+            now = _moment(step, kept, states_ZF, queries_ZQ, weights_ZN)
+            d_now = MomentGradients(running_sums, d_weights_BN, tuple(state[size] for state in d_kept), d_states_ZF[step.before])
+            d_query_BQ = d_queries_ZQ[step.rows].copy_(attention.step_backward(running, now, d_now))
             d_h_BH = torch.addmm(d_h_BH, d_query_BQ, at.query_QH)
             if kept_ZH is not None:
                 d_h_BH.mul_(kept_ZH[step.rows]).mul_(ctx.keep_scale)
@@ -156,6 +146,12 @@ class _AttentionLoop(torch.autograd.Function):
             *sums.utterances,
             *sums.weights,
         )
+
+
+def _moment(step: Step, kept: Sequence[Tensor], states_ZF: Tensor, queries_ZQ: Tensor, weights_ZN: Tensor) -> Moment:
+    """A step's place in what is kept of all steps."""
+    before, after = tuple(state[step.before] for state in kept), tuple(state[step.after] for state in kept)
+    return Moment(before, states_ZF[step.before], queries_ZQ[step.rows], after, weights_ZN[step.rows])
 
 
 def _memory_gradient(packing: Packing, weights_ZN: Tensor, d_context_ZE: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class DecoderOutput:
     gate_logits_BT: Tensor
     alignment_BSN: Tensor
     """float32 (float64 stays)."""
-    heard_SBF: Tensor | None = None
+    heard_BSF: Tensor | None = None
     """What the projections read, for a recogniser; None where none listens. F = D + E."""
 
     @property
@@ -96,8 +96,8 @@ class Decoder(nn.Module):
         order = packing(step_lengths(mel_lengths_B, self.reduction_factor), steps)
         if not order.sizes:
             empty, frames = memory_BNE.new_zeros, steps * self.reduction_factor
-            heard_SBF = empty(steps, batch, self.mel.in_features) if listener else None
-            return DecoderOutput(empty(batch, frames, self.mels), empty(batch, frames), empty(batch, steps, memory_BNE.shape[1]), heard_SBF)
+            heard_BSF = empty(batch, steps, self.mel.in_features) if listener else None
+            return DecoderOutput(empty(batch, frames, self.mels), empty(batch, frames), empty(batch, steps, memory_BNE.shape[1]), heard_BSF)
         states_ZF, weights_ZN = self._attend(order, self.prenet(order.pack(inputs_BSM)), memory_BNE, symbol_lengths_B)
         hidden_ZD = self.decoder_dropout(self._decoder_lstm(order, states_ZF))
         z_ZF = torch.cat((hidden_ZD, states_ZF[:, self.attention_lstm.hidden_size :]), dim=1)
@@ -107,7 +107,7 @@ class Decoder(nn.Module):
             mel_BTM=frames_of_steps(order.unpack(mel_ZRM)),
             gate_logits_BT=order.unpack(gate_logits_ZR).flatten(1),
             alignment_BSN=order.unpack(weights_ZN),
-            heard_SBF=None if heard_ZF is None else order.unpack(heard_ZF).transpose(0, 1),
+            heard_BSF=None if heard_ZF is None else order.unpack(heard_ZF),
         )
 
     def _attend(self, order: Packing, x_ZP: Tensor, memory_BNE: Tensor, symbol_lengths_B: Tensor) -> tuple[Tensor, Tensor]:

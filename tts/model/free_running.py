@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tts.data.batch import length_mask
+from tts.model.attention.mechanism import Moment
 from tts.model.attention.stepwise import Reading
 from tts.model.decoder import Decoder
 from tts.model.frames import frames_of_steps
@@ -32,7 +33,7 @@ class FreeRun:
     lengths_B: Tensor
     stopped_B: Tensor
     """False where the maximum ended the utterance."""
-    heard_SBF: Tensor
+    heard_BSF: Tensor
     """What the projections read, for a recogniser; without steps where none listens."""
 
 
@@ -79,7 +80,7 @@ def free_run(
         alignment_BSN=alignment_BSN,
         lengths_B=lengths_B,
         stopped_B=torch.tensor(stopped, device=max_frames_B.device),
-        heard_SBF=heard_BSF.transpose(0, 1) if listened else heard_BSF.new_zeros(0, len(lengths), decoder.mel.in_features),
+        heard_BSF=heard_BSF if listened else heard_BSF.new_zeros(len(lengths), 0, decoder.mel.in_features),
     )
 
 
@@ -137,7 +138,7 @@ class _Steps:
             at = at._replace(valid_BN=self.reading.open_BN)
         weights_BN = torch.empty_like(at.valid_BN, dtype=self.float_type)
         after = tuple(torch.zeros_like(state) for state in self.attention_state)
-        self.decoder.attention.step(at, self.attention_state, after, before_BF, self.query(rows[:, self.h]), weights_BN)
+        self.decoder.attention.step(at, Moment(self.attention_state, before_BF, self.query(rows[:, self.h]), after, weights_BN))
         self.attention_state = after
         if self.reading:
             self.reading.read(weights_BN)

@@ -48,15 +48,14 @@ class Recogniser(nn.Module):
         self.spoken_V.zero_()
         self.spoken_V[list(spoken)] = True
 
-    def forward(self, heard_SBF: Tensor) -> Tensor:
+    def forward(self, heard_BSF: Tensor) -> Tensor:
         """Logits (B, S, C)."""
-        with torch.autocast(heard_SBF.device.type, enabled=False):
-            hidden_SBF = self.dropout(torch.relu(self.hidden(heard_SBF)))
-            logits_SBC: Tensor = self.classes(hidden_SBF)
-        return logits_SBC.transpose(0, 1)
+        with torch.autocast(heard_BSF.device.type, enabled=False):
+            logits_BSC: Tensor = self.classes(self.dropout(torch.relu(self.hidden(heard_BSF))))
+        return logits_BSC
 
-    def recognise(self, heard_SBF: Tensor, symbols_BN: Tensor, symbol_lengths_B: Tensor) -> Recognition:
+    def recognise(self, heard_BSF: Tensor, symbols_BN: Tensor, symbol_lengths_B: Tensor) -> Recognition:
         """Logits beside the labels of the texts."""
         spoken_BN = self.spoken_V[symbols_BN] & length_mask(symbol_lengths_B, symbols_BN.shape[1])
         labels_BN = symbols_BN.gather(1, spoken_BN.logical_not().byte().argsort(dim=1, stable=True))
-        return Recognition(self(heard_SBF), labels_BN, spoken_BN.sum(1))
+        return Recognition(self(heard_BSF), labels_BN, spoken_BN.sum(1))

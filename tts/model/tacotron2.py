@@ -104,8 +104,8 @@ class Tacotron2(nn.Module):
         decoded = self.decoder(*arguments, self.recogniser.bound if self.recogniser else None)
         coarse = self.coarse_decoder(*arguments) if self.coarse_decoder else None
         recognition = None
-        if self.recogniser and decoded.heard_SBF is not None:
-            recognition = self.recogniser.recognise(decoded.heard_SBF, symbols_BN, symbol_lengths_B)
+        if self.recogniser and decoded.heard_BSF is not None:
+            recognition = self.recogniser.recognise(decoded.heard_BSF, symbols_BN, symbol_lengths_B)
         return Tacotron2Output(
             mel_BTM=self._outward(decoded.mel_BTM),
             mel_post_BTM=self._outward(self.postnet(decoded.mel_BTM, mel_lengths_B)),
@@ -167,7 +167,7 @@ class Tacotron2(nn.Module):
             alignment_BSN=run.alignment_BSN,
             stopped_B=run.stopped_B,
             style_BHK=style_BHK,
-            recognition=self.recogniser.recognise(run.heard_SBF, symbols_BN, symbol_lengths_B) if self.recogniser else None,
+            recognition=self.recogniser.recognise(run.heard_BSF, symbols_BN, symbol_lengths_B) if self.recogniser else None,
         )
 
 

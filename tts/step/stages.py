@@ -1,7 +1,6 @@
 """The steps: each is one stage of the chain, between artefacts of the pipeline."""
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from tts.step.keep import kept, kept_as_it_grows
 from tts.step.ranks import train_together
 from tts.storage import is_remote, opened
 from tts.tracking import NOTE, NoTracker, Tracker, open_tracker
+from tts.tracking.location import given_uri
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def tracking(config: Config, work: str, output: str, *, shared: bool = True, mus
     who record see that folder: trial pods do not.
     """
     folder = Path((work if work and not is_remote(work) else "") or output or spool)
-    server = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    server = given_uri(config.tracking)
     lasting = (work and not is_remote(work)) or output
     if not server and config.tracking.backend != "none" and not (lasting and shared):
         logger.warning("no tracking server is named (tracking_uri, or the ConfigMap tts-tracking): this step records nothing that lasts")

@@ -46,8 +46,7 @@ class Location:
         Raises UsageError for an address that is no store's or that would leave a password in configuration files.
         """
         refuse_password(config.uri)
-        given = config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-        return Location(folder.absolute(), given, config.experiment, os.environ.pop("MLFLOW_RUN_ID", "")).checked()
+        return Location(folder.absolute(), given_uri(config), config.experiment, os.environ.pop("MLFLOW_RUN_ID", "")).checked()
 
     def checked(self) -> "Location":
         """Itself. Raises UsageError (no store's address), DataError (the file there is no database); asks nobody."""
@@ -94,6 +93,11 @@ class Location:
     def spool(self) -> Path:
         """The folder in which runs are kept until the store has them."""
         return self.folder / SPOOL / self.name
+
+
+def given_uri(config: TrackingConfig) -> str:
+    """The store's address, which may carry a password; the environment's stands in for an empty `uri`. Empty: a store beside the results."""
+    return config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
 def refuse_password(uri: str) -> None:

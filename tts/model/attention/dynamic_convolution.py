@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from tts.config import ModelConfig
 from tts.data.batch import length_mask
-from tts.model.attention.mechanism import Attention, Operands, OwnGradients, masked_softmax, softmax_backward
+from tts.model.attention.mechanism import Attention, Moment, MomentGradients, Operands, masked_softmax, softmax_backward
 from tts.model.attention.prior import prior_backward, start_at_first_symbol, under_prior
 from tts.model.attention.taps import overlapping_sum
 
@@ -98,40 +98,26 @@ class DynamicConvolutionAttention(Attention):
         start_at_first_symbol(weights_BL[:, self._inside(symbols)])
         return (weights_BL,)
 
-    def step(
-        self, at: Operands, state: tuple[Tensor, ...], after: tuple[Tensor, ...], before_BF: Tensor, query_BQ: Tensor, weights_BN: Tensor
-    ) -> None:
+    def step(self, at: Operands, now: Moment) -> None:
         """See `Attention`."""
         shared = _Shared(*at.weights)
-        columns_BNK = self._columns(state[0], query_BQ.dtype)
-        filters_BJK, _ = self._filters(shared, query_BQ)
+        columns_BNK = self._columns(now)
+        filters_BJK, _ = self._filters(shared, now.query_BQ)
         hidden_BNA = self._hidden(shared, torch.bmm(columns_BNK, filters_BJK.transpose(1, 2)))
         energies_BN = torch.matmul(hidden_BNA, shared.score_A)
-        masked_softmax(under_prior(energies_BN, self._prior(state[0])), at.valid_BN, weights_BN)
-        after[0][:, self._inside(weights_BN.shape[1])] = weights_BN
+        masked_softmax(under_prior(energies_BN, self._prior(now.state[0])), at.valid_BN, now.weights_BN)
+        now.after[0][:, self._inside(now.weights_BN.shape[1])] = now.weights_BN
 
-    def step_backward(
-        self,
-        at: Operands,
-        sums: OwnGradients,
-        state: tuple[Tensor, ...],
-        after: tuple[Tensor, ...],
-        before_BF: Tensor,
-        query_BQ: Tensor,
-        weights_BN: Tensor,
-        d_weights_BN: Tensor,
-        d_state: tuple[Tensor, ...],
-        d_before_BF: Tensor,
-    ) -> Tensor:
+    def step_backward(self, at: Operands, now: Moment, d_now: MomentGradients) -> Tensor:
         """See `Attention`."""
-        shared, total, (d_previous_BL,) = _Shared(*at.weights), _Shared(*sums.weights), d_state
-        inside = self._inside(weights_BN.shape[1])
-        columns_BNK = self._columns(state[0], query_BQ.dtype)
-        filters_BJK, squashed_BA = self._filters(shared, query_BQ)
+        shared, total, (d_previous_BL,) = _Shared(*at.weights), _Shared(*d_now.sums.weights), d_now.state
+        inside = self._inside(now.weights_BN.shape[1])
+        columns_BNK = self._columns(now)
+        filters_BJK, squashed_BA = self._filters(shared, now.query_BQ)
         filtered_BNJ = torch.bmm(columns_BNK, filters_BJK.transpose(1, 2))
         hidden_BNA = self._hidden(shared, filtered_BNJ)
-        d_energies_BN = softmax_backward(weights_BN, d_weights_BN.add_(d_previous_BL[:, inside]))
-        d_prior_BN = prior_backward(self._prior(state[0]), d_energies_BN)
+        d_energies_BN = softmax_backward(now.weights_BN, d_now.weights_BN.add_(d_previous_BL[:, inside]))
+        d_prior_BN = prior_backward(self._prior(now.state[0]), d_energies_BN)
         d_energies_BN = d_energies_BN.to(hidden_BNA.dtype)
         total.score_A.add_(torch.mv(hidden_BNA.flatten(0, 1).t(), d_energies_BN.flatten()))
         d_sum_BNA = shared.score_A * d_energies_BN[:, :, None]
@@ -147,9 +133,10 @@ class DynamicConvolutionAttention(Attention):
     def _inside(self, symbols: int) -> slice:
         return slice(self.zeros_before, self.zeros_before + symbols)
 
-    def _columns(self, previous_BL: Tensor, dtype: torch.dtype) -> Tensor:
+    def _columns(self, now: Moment) -> Tensor:
         """(B, N, K): for each symbol the previous weights around it."""
-        return previous_BL[:, self.zeros_before - self.filter_length // 2 :].unfold(1, self.filter_length, 1).to(dtype).contiguous()
+        around_BL = now.state[0][:, self.zeros_before - self.filter_length // 2 :]
+        return around_BL.unfold(1, self.filter_length, 1).to(now.query_BQ.dtype).contiguous()
 
     def _prior(self, previous_BL: Tensor) -> Tensor:
         """(B, N): the chance of each symbol to come next, by the prior filter alone."""

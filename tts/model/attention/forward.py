@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from tts.config import ModelConfig
 from tts.model.attention.location import LocationAttention
-from tts.model.attention.mechanism import Operands, OwnGradients, masked_softmax, softmax_backward
+from tts.model.attention.mechanism import Moment, MomentGradients, Operands, masked_softmax, softmax_backward
 from tts.model.attention.prior import prior_backward, start_at_first_symbol, under_prior
 
 
@@ -45,40 +45,25 @@ class ForwardAttention(LocationAttention):
         start_at_first_symbol(location_B2L[:, 0, self._inside(at.valid_BN.shape[1])])
         return (location_B2L,)
 
-    def step(
-        self, at: Operands, state: tuple[Tensor, ...], after: tuple[Tensor, ...], before_BF: Tensor, query_BQ: Tensor, weights_BN: Tensor
-    ) -> None:
+    def step(self, at: Operands, now: Moment) -> None:
         """See `Attention`."""
-        energies_BN = self._energies(at, state[0], query_BQ)
-        paths_BN = self._paths(self._previous(state[0]), self._moves(at, before_BF))
-        masked_softmax(under_prior(energies_BN, paths_BN), at.valid_BN, weights_BN)
-        self._carry(state[0], after[0], weights_BN)
+        paths_BN = self._paths(self._previous(now.state[0]), self._moves(at, now.before_BF))
+        masked_softmax(under_prior(self._energies(at, now), paths_BN), at.valid_BN, now.weights_BN)
+        self._carry(now)
 
-    def step_backward(
-        self,
-        at: Operands,
-        sums: OwnGradients,
-        state: tuple[Tensor, ...],
-        after: tuple[Tensor, ...],
-        before_BF: Tensor,
-        query_BQ: Tensor,
-        weights_BN: Tensor,
-        d_weights_BN: Tensor,
-        d_state: tuple[Tensor, ...],
-        d_before_BF: Tensor,
-    ) -> Tensor:
+    def step_backward(self, at: Operands, now: Moment, d_now: MomentGradients) -> Tensor:
         """See `Attention`."""
-        d_energies_BN = softmax_backward(weights_BN, d_weights_BN.add_(self._carry_backward(d_state[0])))
-        d_query_BA = self._energies_backward(at, sums, state[0], query_BQ, d_energies_BN, d_state[0])
-        previous_BN, moves_BN = self._previous(state[0]), self._moves(at, before_BF)
+        d_energies_BN = softmax_backward(now.weights_BN, self._at_weights(now, d_now))
+        d_query_BA = self._energies_backward(at, now, d_now, d_energies_BN)
+        previous_BN, moves_BN = self._previous(now.state[0]), self._moves(at, now.before_BF)
         d_paths_BN = prior_backward(self._paths(previous_BN, moves_BN), d_energies_BN)
         # What moves is lost to its symbol and won by the next one.
         d_moved_BN = functional.pad(d_paths_BN, (-1, 1)).sub_(d_paths_BN).mul_(moves_BN)
-        self._previous(d_state[0]).add_(d_paths_BN).add_(d_moved_BN)
+        self._previous(d_now.state[0]).add_(d_paths_BN).add_(d_moved_BN)
         d_logit_B = (d_moved_BN * previous_BN * (1 - moves_BN)).sum(1)
-        sums.weights[2].addmv_(before_BF.to(d_logit_B.dtype).t(), d_logit_B)
-        sums.weights[3].add_(d_logit_B.sum())
-        d_before_BF.addr_(d_logit_B.to(before_BF.dtype), at.weights[2])
+        d_now.sums.weights[2].addmv_(now.before_BF.to(d_logit_B.dtype).t(), d_logit_B)
+        d_now.sums.weights[3].add_(d_logit_B.sum())
+        d_now.before_BF.addr_(d_logit_B.to(now.before_BF.dtype), at.weights[2])
         return d_query_BA
 
     def _previous(self, location_B2L: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tts.config import ModelConfig
 from tts.data.batch import length_mask
-from tts.model.attention.mechanism import Attention, Operands, OwnGradients, masked_softmax, softmax_backward
+from tts.model.attention.mechanism import Attention, Moment, MomentGradients, Operands, masked_softmax, softmax_backward
 from tts.model.attention.taps import overlapping_sum
 
 
@@ -63,51 +63,35 @@ class LocationAttention(Attention):
         float_type = torch.promote_types(at.memory_BNE.dtype, torch.float32)
         return (at.memory_BNE.new_zeros(batch, 2, symbols + self.kernel - 1, dtype=float_type),)
 
-    def step(
-        self, at: Operands, state: tuple[Tensor, ...], after: tuple[Tensor, ...], before_BF: Tensor, query_BQ: Tensor, weights_BN: Tensor
-    ) -> None:
+    def step(self, at: Operands, now: Moment) -> None:
         """See `Attention`."""
-        masked_softmax(self._energies(at, state[0], query_BQ), at.valid_BN, weights_BN)
-        self._carry(state[0], after[0], weights_BN)
+        masked_softmax(self._energies(at, now), at.valid_BN, now.weights_BN)
+        self._carry(now)
 
-    def step_backward(
-        self,
-        at: Operands,
-        sums: OwnGradients,
-        state: tuple[Tensor, ...],
-        after: tuple[Tensor, ...],
-        before_BF: Tensor,
-        query_BQ: Tensor,
-        weights_BN: Tensor,
-        d_weights_BN: Tensor,
-        d_state: tuple[Tensor, ...],
-        d_before_BF: Tensor,
-    ) -> Tensor:
+    def step_backward(self, at: Operands, now: Moment, d_now: MomentGradients) -> Tensor:
         """See `Attention`."""
-        d_energies_BN = softmax_backward(weights_BN, d_weights_BN.add_(self._carry_backward(d_state[0])))
-        return self._energies_backward(at, sums, state[0], query_BQ, d_energies_BN, d_state[0])
+        return self._energies_backward(at, now, d_now, softmax_backward(now.weights_BN, self._at_weights(now, d_now)))
 
-    def _carry(self, location_B2L: Tensor, after_B2L: Tensor, weights_BN: Tensor) -> None:
+    def _carry(self, now: Moment) -> None:
         """The weights are the next step's first channel, and a summand of its second."""
-        inside = self._inside(weights_BN.shape[1])
-        after_B2L[:, 0, inside] = weights_BN
-        torch.add(location_B2L[:, 1, inside], weights_BN, out=after_B2L[:, 1, inside])
+        (location_B2L,), (after_B2L,), inside = now.state, now.after, self._inside(now.weights_BN.shape[1])
+        after_B2L[:, 0, inside] = now.weights_BN
+        torch.add(location_B2L[:, 1, inside], now.weights_BN, out=after_B2L[:, 1, inside])
 
-    def _carry_backward(self, d_location_B2L: Tensor) -> Tensor:
-        """Gradient (B, N) at the weights through the state after the step."""
-        return d_location_B2L[:, :, self._inside(d_location_B2L.shape[2] - self.kernel + 1)].sum(1)
+    def _at_weights(self, now: Moment, d_now: MomentGradients) -> Tensor:
+        """Gradient (B, N) at the weights, with that through the state after the step."""
+        return d_now.weights_BN.add_(d_now.state[0][:, :, self._inside(now.weights_BN.shape[1])].sum(1))
 
-    def _energies(self, at: Operands, location_B2L: Tensor, query_BA: Tensor) -> Tensor:
+    def _energies(self, at: Operands, now: Moment) -> Tensor:
         """(B, N) up to a constant, in the operands' type."""
-        return torch.matmul(self._hidden(at, self._columns(location_B2L, query_BA.dtype), query_BA), at.weights[1])
+        return torch.matmul(self._hidden(at, self._columns(now), now.query_BQ), at.weights[1])
 
-    def _energies_backward(
-        self, at: Operands, sums: OwnGradients, location_B2L: Tensor, query_BA: Tensor, d_energies_BN: Tensor, d_location_B2L: Tensor
-    ) -> Tensor:
-        """Gradient (B, A) at the projected query; turns `d_location_B2L` from that at the channels after the step to that before it."""
-        (location_AC, score_A, *_), (d_keys_BNA,), (d_location_AC, d_score_A, *_) = at.weights, sums.utterances, sums.weights
-        columns = self._columns(location_B2L, query_BA.dtype)
-        hidden_BNA = self._hidden(at, columns, query_BA)
+    def _energies_backward(self, at: Operands, now: Moment, d_now: MomentGradients, d_energies_BN: Tensor) -> Tensor:
+        """Gradient (B, A) at the projected query; turns that at the channels after the step into that before it."""
+        (location_AC, score_A, *_), (d_location_B2L,) = at.weights, d_now.state
+        (d_keys_BNA,), (d_location_AC, d_score_A, *_) = d_now.sums
+        columns = self._columns(now)
+        hidden_BNA = self._hidden(at, columns, now.query_BQ)
         d_energies_BN = d_energies_BN.to(hidden_BNA.dtype)
         d_score_A.add_(torch.mv(hidden_BNA.flatten(0, 1).t(), d_energies_BN.flatten()))
         d_sum_BNA = score_A * d_energies_BN[:, :, None]
@@ -123,9 +107,9 @@ class LocationAttention(Attention):
     def _inside(self, symbols: int) -> slice:
         return slice(self.kernel // 2, self.kernel // 2 + symbols)
 
-    def _columns(self, location_B2L: Tensor, dtype: torch.dtype) -> Tensor:
+    def _columns(self, now: Moment) -> Tensor:
         """(B * N, C): for each symbol the taps of both channels around it."""
-        return location_B2L.unfold(2, self.kernel, 1).transpose(1, 2).flatten(0, 1).flatten(1).to(dtype)
+        return now.state[0].unfold(2, self.kernel, 1).transpose(1, 2).flatten(0, 1).flatten(1).to(now.query_BQ.dtype)
 
     def _hidden(self, at: Operands, columns: Tensor, query_BA: Tensor) -> Tensor:
         """(B, N, A): the sigmoid inside the energies."""

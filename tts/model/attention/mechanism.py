@@ -59,6 +59,33 @@ class OwnGradients(NamedTuple):
     weights: tuple[Tensor, ...]
 
 
+class Moment(NamedTuple):
+    """One step, in tensors of the caller's."""
+
+    state: tuple[Tensor, ...]
+    """What the step before left."""
+    before_BF: Tensor
+    """[query, context] of the step before, before any projection; zeros at first."""
+    query_BQ: Tensor
+    """Of this step, projected."""
+    after: tuple[Tensor, ...]
+    """Written by the step: what it leaves, each cell of it that is not always 0."""
+    weights_BN: Tensor
+    """Written by the step: a distribution over each row's valid symbols."""
+
+
+class MomentGradients(NamedTuple):
+    """Gradients at a `Moment`, and the sums that a step adds its own to."""
+
+    sums: OwnGradients
+    weights_BN: Tensor
+    """At the weights as such: the caller's, to which that through the state is to be added. It may be overwritten."""
+    state: tuple[Tensor, ...]
+    """At what the step left; overwritten with that at what it read."""
+    before_BF: Tensor
+    """Added to, by a mechanism that reads `before_BF`."""
+
+
 class Attention(nn.Module, ABC):
     """A mechanism's parameters and its step. See the module's docstring."""
 
@@ -71,34 +98,12 @@ class Attention(nn.Module, ABC):
         """What the first step reads: tensors (B, ...) that the caller may keep."""
 
     @abstractmethod
-    def step(
-        self, at: Operands, state: tuple[Tensor, ...], after: tuple[Tensor, ...], before_BF: Tensor, query_BQ: Tensor, weights_BN: Tensor
-    ) -> None:
-        """Writes the weights, a distribution over each row's valid symbols, and the state `after` this step, each cell of it that is not always 0.
-
-        `before_BF` is [query, context] of the step before, before any projection; zeros at first.
-        """
+    def step(self, at: Operands, now: Moment) -> None:
+        """Writes the weights and the state after this step."""
 
     @abstractmethod
-    def step_backward(
-        self,
-        at: Operands,
-        sums: OwnGradients,
-        state: tuple[Tensor, ...],
-        after: tuple[Tensor, ...],
-        before_BF: Tensor,
-        query_BQ: Tensor,
-        weights_BN: Tensor,
-        d_weights_BN: Tensor,
-        d_state: tuple[Tensor, ...],
-        d_before_BF: Tensor,
-    ) -> Tensor:
-        """Gradient (B, Q) at the projected query of the step that `step` made of the same arguments.
-
-        `d_weights_BN` is the gradient at the weights as such: the caller's, to which that through the state is to be added here. It may be
-        overwritten. `d_state` holds the gradient at `after`, and is overwritten with that at `state`. Added to: `sums`, and `d_before_BF`
-        by a mechanism that reads `before_BF`.
-        """
+    def step_backward(self, at: Operands, now: Moment, d_now: MomentGradients) -> Tensor:
+        """Gradient (B, Q) at the projected query of the step that `step` made of the same `now`."""
 
 
 def masked_softmax(energies_BN: Tensor, valid_BN: Tensor, weights_BN: Tensor) -> None:

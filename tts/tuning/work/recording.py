@@ -5,10 +5,8 @@ nothing: in a folder of its own it would vanish with it. What a server has not t
 where `tts tune` delivers it.
 """
 
-import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,7 @@ from tts.progress import Silent
 from tts.storage import entries, fetch, join, publish, remove
 from tts.tracking import NOTE, NoTracker, Tracker, open_tracker
 from tts.tracking.flush import flush
-from tts.tracking.location import SPOOL, redact
+from tts.tracking.location import SPOOL, Location, given_uri
 from tts.tuning.database.attributes import TRACKING
 from tts.tuning.database.lock import study_lock
 from tts.tuning.database.retry import persistently
@@ -35,10 +33,9 @@ SERVERS = ("http://", "https://", "postgresql", "mysql")
 
 
 def place_of(config: TrackingConfig, folder: Path) -> dict[str, str]:
-    """Names where a study is recorded. The URI may name hosts that are nobody's business: only a hash is written."""
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    digest = hashlib.sha256(f"{redact(uri)}\n{config.experiment}".encode()).hexdigest()[:12]
-    return {"folder": str(folder.resolve()), "store": f"{config.backend}-{digest}", "reach": "server" if _has_server(config) else "folder"}
+    """Names where a study is recorded. The URI may name hosts that are nobody's business: its name in the spool, a hash, is written."""
+    name = Location(folder, given_uri(config), config.experiment).name
+    return {"folder": str(folder.resolve()), "store": f"{config.backend}-{name}", "reach": "server" if _has_server(config) else "folder"}
 
 
 def known_run(study: Study, where: Mapping[str, str]) -> str | None:
@@ -143,4 +140,4 @@ def _is_here(folder: Path, known: Mapping[str, Any]) -> bool:
 
 
 def _has_server(config: TrackingConfig) -> bool:
-    return config.backend == "mlflow" and (config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")).startswith(SERVERS)
+    return config.backend == "mlflow" and given_uri(config).startswith(SERVERS)
