@@ -12,6 +12,7 @@ from tts.errors import PreemptedError, ServiceUnavailableError
 from tts.training.preemption import StopFlag
 from tts.tuning.budget import Budget, covered
 from tts.tuning.database.lock import is_locked
+from tts.tuning.database.retry import persistently
 from tts.tuning.launch import LocalLauncher, Task
 from tts.tuning.study import open_study
 from tts.tuning.work.attempt import trial_config
@@ -22,7 +23,7 @@ LONG = {"steps": 24, "validation_interval": 2, "pruner": "none"}
 
 
 def reports(study, number=0):
-    trials = study.trials.trials
+    trials = persistently(lambda: study.trials.trials, url=study.url)  # the test restarts the database, as others do
     return len(trials[number].intermediate_values) if len(trials) > number and trials[number].state == TrialState.RUNNING else 0
 
 
@@ -111,7 +112,7 @@ class Stops(StopFlag):
 
 def test_a_worker_that_is_stopped_while_its_database_is_away_loses_nothing(make_study, features, postgres, caplog, monkeypatch):
     monkeypatch.setattr("tts.tuning.work.halt.FAREWELL_SECONDS", 1.0)
-    study = make_study(url=postgres.database(), trials=1, heartbeat_seconds=0.1, stale_seconds=0.5, **LONG)
+    study = make_study(url=postgres.database(), trials=1, heartbeat_seconds=0.2, stale_seconds=4.0, **LONG)
     state = {"down": False}
 
     def away():
