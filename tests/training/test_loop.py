@@ -337,7 +337,7 @@ def test_skipped_updates_survive_a_stop(damaged_store, config, tmp_path):
 
 
 def test_too_many_skipped_updates_in_a_row_are_a_divergence(store, config, tmp_path):
-    knobs = override(config, {"training.max_skipped_updates": 3, "training.steps": 50})
+    knobs = override(config, {"recovery.max_skipped_updates": 3, "training.steps": 50})
     without_numbers = replace(store, _mels=np.full_like(store._mels, np.nan))
     with pytest.raises(TrainingDivergedError, match=r"3 updates in a row were not finite.*at step 3: input mel is nan"):
         _train(without_numbers, knobs, tmp_path / "run")

@@ -2,8 +2,8 @@
 
 From here come the command line's flags and help, the JSON schema, the study's distributions, the tracked parameters,
 `config.json` and the YAML files. The sections live in voice.py (text, audio, quality, data), network.py (model),
-fitting.py (losses, guided_attention, double_decoder, mutual_information, optimiser, training), search.py (tuning), cluster.py (cluster)
-and verdict.py (synthesis, evaluation, tracking).
+fitting.py (losses, guided_attention, double_decoder, mutual_information, optimiser, training), recovery.py (recovery), search.py (tuning),
+cluster.py (cluster) and verdict.py (synthesis, evaluation, tracking).
 """
 
 from pydantic import Field
@@ -12,6 +12,7 @@ from tts.config.cluster import ClusterConfig, Toleration
 from tts.config.fitting import DoubleDecoderConfig, GuidedAttentionConfig, LossConfig, MutualInformationConfig, OptimiserConfig, TrainingConfig
 from tts.config.knob import Choices, Knob, Search, Section, knobs
 from tts.config.network import ModelConfig
+from tts.config.recovery import RecoveryConfig, Remedy
 from tts.config.search import Condition, ObjectiveTerm, Range, TuningConfig
 from tts.config.verdict import EvaluationConfig, SynthesisConfig, TrackingConfig
 from tts.config.voice import AudioConfig, DataConfig, QualityConfig, TextConfig
@@ -38,6 +39,8 @@ __all__ = [
     "OptimiserConfig",
     "QualityConfig",
     "Range",
+    "RecoveryConfig",
+    "Remedy",
     "Search",
     "Section",
     "SynthesisConfig",
@@ -66,6 +69,7 @@ class Config(Section):
     )
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig, description="Adam, its schedule and clipping.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The training loop.")
+    recovery: RecoveryConfig = Field(default_factory=RecoveryConfig, description="What a training does when it goes wrong.")
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The study.")
     cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Trial pods on Kubernetes.")
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig, description="Speaking.")

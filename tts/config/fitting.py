@@ -95,4 +95,3 @@ class TrainingConfig(Section):
     validation_interval: Annotated[int, Field(ge=1, description="Steps between validations.")] = 1000
     checkpoint_interval: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 1000
     keep_checkpoints: Annotated[int, Field(ge=1, description="Newest checkpoints that are kept, beside the best.")] = 3
-    max_skipped_updates: Annotated[int, Field(ge=1, description="Non-finite updates in a row after which training stops as diverged.")] = 20

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2  # 2: the network holds the mean and deviation of the mel bands
 
-MAY_CHANGE = ("steps", "device", "threads", "log_interval", "validation_interval", "checkpoint_interval", "keep_checkpoints", "max_skipped_updates")
+MAY_CHANGE = ("steps", "device", "threads", "log_interval", "validation_interval", "checkpoint_interval", "keep_checkpoints")
 """Knobs of `training` that a resumed run may set anew: they change how far it goes and what is noted, not what a step does."""
 
 

@@ -181,7 +181,7 @@ class Session:
         logger.warning("step %d: update skipped: %s", step, anomaly)
         if self._updates.diverged:
             raise TrainingDivergedError(
-                f"{in_a_row} updates in a row were not finite (training.max_skipped_updates), the last at step {step}: {anomaly}; see {path.parent}; "
+                f"{in_a_row} updates in a row were not finite (recovery.max_skipped_updates), the last at step {step}: {anomaly}; see {path.parent}; "
                 f"lower optimiser.learning_rate or optimiser.clip_norm, or correct the utterances that are named"
             )
 

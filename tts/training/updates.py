@@ -46,7 +46,7 @@ class Updates:
     @property
     def diverged(self) -> bool:
         """Whether too many updates in a row were not finite."""
-        return self.tally.skipped_in_a_row >= self.config.training.max_skipped_updates
+        return self.tally.skipped_in_a_row >= self.config.recovery.max_skipped_updates
 
     def state(self) -> dict[str, Any]:
         """All that updates depend on and change, but for the configuration and the features."""

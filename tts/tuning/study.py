@@ -41,7 +41,7 @@ _SECTIONS = ("text", "audio", "data", "model", *OBJECTIVES, "optimiser")
 _KNOBS = (
     "training.seed",
     "training.precision",
-    "training.max_skipped_updates",
+    "recovery.max_skipped_updates",
     "tuning.knobs",
     "tuning.conditions",
     "tuning.objective",
