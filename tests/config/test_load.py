@@ -114,6 +114,8 @@ def test_merge_goes_into_sections():
         ({"tuning.knobs": ["a.b", "a.b"]}, "knobs names a.b more than once"),
         ({"quality.max_seconds": 0.1}, "max_seconds must exceed min_seconds (0.4), got 0.1"),
         ({"training.steps": True}, "training.steps: must be a number, got true"),
+        ({"tracking.uri": "\x85"}, "tracking.uri: must not hold control characters, got U+0085"),
+        ({"cluster.node_selector": ["zone=a\u2028"]}, "cluster.node_selector: must not hold control characters, got U+2028"),
         ({"optimiser.learning_rate": False}, "optimiser.learning_rate: must be a number, got false"),
         ({"zzz.yyy": 1}, "'zzz.yyy' is not a knob; sections are text, audio, quality"),
     ],
@@ -124,6 +126,20 @@ def test_errors_name_field_value_and_what_is_allowed(values, message):
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 64
+
+
+@given(st.text(min_size=1))
+def test_a_text_that_is_taken_can_be_read_back(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "config.json"
+    try:
+        config = override(Config(), {"tracking.experiment": text})
+    except UsageError as error:
+        assert "must not hold control characters" in str(error)
+        return
+
+    path.write_text(to_json(config), encoding="utf-8")
+
+    assert read_config(path) == config
 
 
 def test_several_errors_come_at_once():

@@ -38,6 +38,17 @@ def test_a_worker_is_asked_to_stop_and_its_database_is_in_no_argument_or_environ
     assert "secret" not in (tmp_path / "workers" / "0.log").read_text()
 
 
+def test_each_worker_sees_devices_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,GPU-7f,0,2")
+    launcher = LocalLauncher(tmp_path / "workers", devices_each=2)
+    launcher.start(Task(str(tmp_path), "sqlite:///x", "voices"), 3)
+
+    seen = sorted(process.environ()["CUDA_VISIBLE_DEVICES"] for process in running())
+    launcher.stop()
+
+    assert seen == ["3,1", "3,1", "GPU-7f,0"]
+
+
 def test_a_folder_that_cannot_hold_logs_is_named(tmp_path):
     (tmp_path / "workers").write_text("")
 

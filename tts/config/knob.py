@@ -1,5 +1,6 @@
 """What a knob is: a field of a frozen section, with bounds, unit and, where it may be searched, its range."""
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,10 @@ class Choices:
     values: tuple[Any, ...]
 
 
+UNWRITABLE = ("Cc", "Cs", "Cn", "Zl", "Zp")
+"""Unicode's categories of characters that mean nothing in a knob's text and that YAML, by which `config.json` is read, refuses or changes."""
+
+
 class Section(BaseModel):
     """Base of every group of knobs: frozen, unknown names refused, defaults checked like any other value."""
 
@@ -32,10 +37,12 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_slip(cls, value: Any, info: ValidationInfo) -> Any:
         # pydantic would take true as 1: `steps: true` is a slip, not one step.
         if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
             raise ValueError(f"must be a number, got {str(value).lower()}")
+        if odd := next((letter for letter in _letters(value) if unicodedata.category(letter) in UNWRITABLE), None):
+            raise ValueError(f"must not hold control characters, got U+{ord(odd):04X}")
         return value
 
 
@@ -62,3 +69,12 @@ def knobs(section: type[BaseModel], prefix: str = "") -> Iterator[Knob]:
 
 def _search(field: FieldInfo) -> Search | Choices | None:
     return next((m for m in field.metadata if isinstance(m, Search | Choices)), None)
+
+
+def _letters(value: Any) -> Iterator[str]:
+    """Of a text, or of the texts in a list."""
+    if isinstance(value, str):
+        yield from value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _letters(part)

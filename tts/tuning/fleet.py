@@ -41,7 +41,7 @@ def launcher_of(config: Config, study: Path, *, placement: Mapping[str, Any] | N
         owner: kubernetes: the Workflow that the Job belongs to; empty: none.
     """
     if config.tuning.launcher == "local":
-        return LocalLauncher(study / "workers", restarts=config.tuning.max_retries)
+        return LocalLauncher(study / "workers", restarts=config.tuning.max_retries, devices_each=max(1, config.tuning.gpus_per_trial))
     from tts.tuning.kubernetes.launcher import KubernetesLauncher  # loads Kubernetes' client
 
     return KubernetesLauncher.of(config, placement=placement, owner=owner)

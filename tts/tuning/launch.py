@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from tts.storage import reporting
+from tts.tuning.devices import VISIBLE, share, visible_devices
 from tts.tuning.trials.trial import GRACE_SECONDS, tail
 
 logger = logging.getLogger(__name__)
@@ -84,8 +86,9 @@ class Launcher(Protocol):
 class LocalLauncher:
     """Worker processes on this machine. They end with this process, however it ends: each watches the pipe that it holds."""
 
-    def __init__(self, logs: Path, *, restarts: int = 0) -> None:
-        self._logs, self._restarts = logs, restarts
+    def __init__(self, logs: Path, *, restarts: int = 0, devices_each: int = 1) -> None:
+        """Each worker sees `devices_each` of the CUDA devices, where the machine has some."""
+        self._logs, self._restarts, self._devices_each = logs, restarts, devices_each
         self._processes: list[subprocess.Popen[bytes]] = []
         self._killed: Counter[int] = Counter()
         self._line = b""
@@ -134,11 +137,20 @@ class LocalLauncher:
         with reporting(self._logs), self._log(number).open("ab") as log:
             # A group of their own: Ctrl-C in the terminal reaches only us, and we stop them in order.
             process = subprocess.Popen(
-                [sys.executable, "-m", "tts.tuning"], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, process_group=0
+                [sys.executable, "-m", "tts.tuning"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                env=self._environment(number),
             )
         _pipe(process).write(self._line)
         _pipe(process).flush()
         return process
+
+    def _environment(self, number: int) -> dict[str, str]:
+        devices = visible_devices()
+        return {**os.environ, VISIBLE: ",".join(share(devices, number, self._devices_each))} if devices else dict(os.environ)
 
     def _log(self, number: int) -> Path:
         return self._logs / f"{number}.log"
