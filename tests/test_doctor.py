@@ -4,7 +4,7 @@ import pytest
 
 from tts import doctor
 from tts.config import TrackingConfig
-from tts.doctor import Check, failure, memory_limit
+from tts.doctor import Check, failure
 from tts.errors import ServiceUnavailableError
 
 
@@ -41,18 +41,6 @@ def test_the_exit_code_says_whether_a_service_is_all_that_is_missing():
     error = failure([down, broken, unneeded])
     assert error is not None
     assert (error.exit_code, str(error)) == (1, "does not work here: tracking, torch")
-
-
-@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
-def test_the_containers_limit_counts(tmp_path, name):
-    host = memory_limit(tmp_path)
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("1000000\n")
-    assert memory_limit(tmp_path) == 1_000_000
-    (tmp_path / name).write_text("9223372036854771712\n")
-    assert memory_limit(tmp_path) == host
-    (tmp_path / name).write_text("max\n" if name == "memory.max" else f"{2**63}\n")
-    assert memory_limit(tmp_path) == host
 
 
 def test_little_disk_and_memory_are_named(monkeypatch, tmp_path):

@@ -4,22 +4,22 @@ import math
 import os
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from tts.cgroup import CGROUP, MEMBERSHIP, control_groups
 
 
-def usable_cores(cgroup: Path = CGROUP) -> int:
-    """Cores that this process may use: its affinity, or the container's CPU limit (cgroup v2 or v1) where that is lower."""
+def usable_cores(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
+    """Cores that this process may use: its affinity, or its container's CPU limit where that is lower."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = _cgroup_limit(cgroup)
-    return cores if limit is None else max(1, min(cores, math.ceil(limit)))
+    limits = [limit for folder in control_groups("cpu", cgroup, membership) if (limit := _limit(folder)) is not None]
+    return max(1, min([cores, *map(math.ceil, limits)]))
 
 
-def _cgroup_limit(cgroup: Path) -> float | None:
+def _limit(folder: Path) -> float | None:
     """Cores' worth of time per period, or None where there is no limit."""
-    if (cgroup / "cpu.max").is_file():
-        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
-    elif (cgroup / "cpu" / "cpu.cfs_quota_us").is_file():
-        quota, period = ((cgroup / "cpu" / name).read_text(encoding="ascii").strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    if (folder / "cpu.max").is_file():
+        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+    elif (folder / "cpu.cfs_quota_us").is_file():
+        quota, period = ((folder / name).read_text(encoding="ascii").strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
     else:
         return None
     return None if quota in ("max", "-1") else int(quota) / int(period)

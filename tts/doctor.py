@@ -12,13 +12,13 @@ from pathlib import Path
 from tts import storage
 from tts.config import TrackingConfig
 from tts.errors import ServiceUnavailableError, TtsError
+from tts.memory import memory_limit
 from tts.progress import Silent
 
 NEEDED_DISK = 2 * 2**30
 """Bytes that a small corpus with its study, checkpoints and reports takes."""
 NEEDED_MEMORY = 3 * 2**30
 """Bytes: the demo stays below."""
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,6 @@ def failure(checks: list[Check]) -> TtsError | None:
     services_only = all(check.exit_code == ServiceUnavailableError.exit_code for check in failed)
     kind = ServiceUnavailableError if services_only else TtsError
     return kind(f"does not work here: {', '.join(check.name for check in failed)}")
-
-
-def memory_limit(cgroup: Path = CGROUP) -> int:
-    """Bytes that this process may use: the machine's memory, or its container's limit (cgroup v2 or v1) where that is lower."""
-    import psutil
-
-    files = [file for file in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes") if file.is_file()]
-    limits = [text for file in files if (text := file.read_text(encoding="ascii").strip()) != "max"]
-    return min([int(psutil.virtual_memory().total), *map(int, limits)])
 
 
 def _check(name: str, look: Callable[[], str], *, needed: bool = True) -> Check:

@@ -6,9 +6,9 @@ from typing import Literal, cast
 import torch
 
 from tts.data.store import FeatureStore
+from tts.memory import available_memory
 from tts.training.joining import ALONE_PLACE, Place, take_device
 from tts.training.precision import choose_device
-from tts.tuning.trials.memory import available_memory
 
 SHARE = 0.1
 """A spare is kept only where it takes at most this share of what is available, on the host and on the device."""
