@@ -51,7 +51,7 @@ lint: $(READY) ## Check style, formatting, types and import rules
 bench: $(READY) ## Measure speed and memory against the peers: build/bench.json
 	@$(BIN)/python -m tests.benchmarks
 
-chaos: $(READY) ## Kill a study's workers 100 times, restart its services: build/chaos.json, under 20 minutes
+chaos: $(READY) ## Kill workers, trainings and services again and again: build/chaos.json, under 25 minutes
 	@$(BIN)/python -m tests.chaos
 
 compile: $(READY) ## Write what is made from source: the compiled pipeline, its objects for a cluster, Katib's Experiment

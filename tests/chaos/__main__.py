@@ -1,13 +1,21 @@
-"""`python -m tests.chaos`: one study under 100 SIGKILLs, restarts of its database and outages of its tracking server; figures in build/chaos.json.
+"""`python -m tests.chaos`: what goes wrong, made to happen; figures in build/chaos.json, one flat object.
 
-Ends with exit code 1 when a figure is not what it must be. Logs and the study stay in build/chaos until the next time.
+| part | what happens |
+|---|---|
+| `study` | one study under 100 SIGKILLs, restarts of its database and outages of its tracking server |
+| `training` | short trainings under 200 SIGKILLs and SIGTERMs |
+
+Parts that are named run alone, and then the other parts' figures stay as they are. Ends with exit code 1 when a figure is not what it must be. Logs,
+the study and the runs stay in build/chaos until the next time.
 """
 
+import argparse
 import json
 import logging
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +23,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.plan import FULL
-from tests.chaos.show import show
+import tests.chaos.plan
+import tests.chaos.show
+import tests.chaos.training.show
+from tests.chaos.verdict import Verdict
 from tts.errors import INTERRUPTED
-from tts.progress import for_terminal
+from tts.progress import Progress, for_terminal
 from tts.storage import write_text
 from tts.threads import wait_patiently
 
@@ -28,33 +38,61 @@ SHOWN = 40
 """Lines about what is wrong."""
 
 
-def main() -> int:
-    """Plays, shows the figures and says what is wrong."""
+def _study(folder: Path, seed: int, progress: Progress) -> Verdict:
+    return tests.chaos.show.show(replace(tests.chaos.plan.FULL, seed=seed), folder, progress)
+
+
+def _training(folder: Path, seed: int, progress: Progress) -> Verdict:
+    return tests.chaos.training.show.show(replace(tests.chaos.training.show.FULL, seed=seed), folder, progress)
+
+
+PARTS: dict[str, Callable[[Path, int, Progress], Verdict]] = {"study": _study, "training": _training}
+"""Each plays in a folder of its own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plays the parts, shows the figures and says what is wrong."""
     wait_patiently()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nobody is left
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")  # progress, where this is no terminal
     torch.set_num_threads(1)
-    console = Console(stderr=True)
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else FULL.seed
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
-    console.print(f"{FULL.trials} trials, {FULL.kills} kills, seed {seed}; logs in {FOLDER}")
-    try:
-        verdict = show(replace(FULL, seed=seed), FOLDER.resolve(), for_terminal())
-    except KeyboardInterrupt:
-        console.print("interrupted; nobody is left")
-        return INTERRUPTED
-    write_text(RESULTS, json.dumps(verdict.figures, indent=2) + "\n")
+    asked = _parser().parse_args(arguments)
+    console, figures, wrong = Console(stderr=True), dict[str, float](), list[str]()
+    for part in asked.parts or PARTS:
+        folder = (FOLDER / part).resolve()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        console.print(f"{part}: seed {asked.seed}; logs in {FOLDER / part}")
+        try:
+            verdict = PARTS[part](folder, asked.seed, for_terminal())
+        except KeyboardInterrupt:
+            console.print("interrupted; nobody is left")
+            return INTERRUPTED
+        figures |= verdict.figures
+        wrong += verdict.wrong
+        kept = json.loads(RESULTS.read_text(encoding="utf-8")) if asked.parts and RESULTS.exists() else {}
+        write_text(RESULTS, json.dumps(kept | figures, indent=2) + "\n")
+    _say(console, figures, wrong)
+    return 1 if wrong else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Makes things go wrong, and counts what is lost.")
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART", help=f"one of {', '.join(PARTS)}; all of them by default")
+    parser.add_argument("--seed", type=int, default=0, help="of what is hit, and when")
+    return parser
+
+
+def _say(console: Console, figures: dict[str, float], wrong: list[str]) -> None:
     table = Table("figure", "value", box=None, pad_edge=False)
-    for name, value in verdict.figures.items():
+    for name, value in figures.items():
         table.add_row(name, f"{value:g}")
     console.print(table)
-    for line in verdict.wrong[:SHOWN]:
+    for line in wrong[:SHOWN]:
         console.print(f"wrong: {line}", style="red", markup=False, highlight=False)
-    if len(verdict.wrong) > SHOWN:
-        console.print(f"... and {len(verdict.wrong) - SHOWN} more")
-    console.print(f"{RESULTS}: " + (f"{len(verdict.wrong)} things are wrong" if verdict.wrong else "all as it must be"))
-    return 1 if verdict.wrong else 0
+    if len(wrong) > SHOWN:
+        console.print(f"... and {len(wrong) - SHOWN} more")
+    console.print(f"{RESULTS}: " + (f"{len(wrong)} things are wrong" if wrong else "all as it must be"))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.judgement import Fault, judge_replays, judge_runs, judge_tracking, judge_trials, trials_of
 from tests.chaos.performance import Outcome, perform
 from tests.chaos.plan import Plan, Stage
 from tests.chaos.services import Outages, Restarts
+from tests.chaos.verdict import Verdict
 from tests.mlflow_server import mlflow_server
 from tests.postgresql import PASSWORD, USER, postgres_server
 from tts.progress import Progress
@@ -22,15 +22,6 @@ FAULTS = (
     "study_reports_missing", "study_budget_error", "study_replays_different", "study_trials_unseen", "study_surprises",
 )  # fmt: skip
 """Figures that count what must not be."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What it came to."""
-
-    figures: dict[str, float]
-    wrong: tuple[str, ...]
-    """What is not as it must be, in words."""
 
 
 def show(plan: Plan, folder: Path, progress: Progress) -> Verdict:
@@ -92,7 +83,7 @@ def _verdict(plan: Plan, outcome: Outcome, faults: list[Fault], finished: int) -
         **{f"study_kills_{role}": times for role, times in sorted(outcome.kills.items())},
         "postgresql_restarts": outcome.postgresql_restarts,
         "mlflow_down_share": round(outcome.mlflow_down_share, 3),
-        "seconds": round(outcome.seconds, 1),
+        "study_seconds": round(outcome.seconds, 1),
     }
     wrong = [fault.text for fault in faults]
     for name, least in (("study_kills", plan.kills), ("study_trials_finished", plan.trials), ("postgresql_restarts", len(plan.restarts))):
