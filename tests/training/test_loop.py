@@ -17,11 +17,14 @@ from tts.config.load import override, to_json
 from tts.errors import CannotWriteError, DataError, PreemptedError, TrainingDivergedError, UsageError
 from tts.progress import Silent
 from tts.training.checkpoint import Checkpoints, load_model
+from tts.training.corpus_record import corpus_record
 from tts.training.loop import train
 from tts.training.metrics_log import WALL_CLOCK_FIELDS, read_metrics
+from tts.training.modules_log import read_modules
 from tts.training.preemption import StopFlag, listen
 from tts.training.run_folder import read_state
-from tts.training.validation import past_records
+from tts.training.saturation import SATURATION_FIELDS
+from tts.training.validation import past_records, validation_metrics
 
 CPU = torch.device("cpu")
 STEPS = 7
@@ -93,6 +96,7 @@ def _assert_same(run, other):
             same = torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
             assert same, name
     assert _metrics(run) == _metrics(other)
+    assert read_modules(run / "modules.jsonl") == read_modules(other / "modules.jsonl")
     assert Checkpoints(run).index().best == Checkpoints(other).index().best
     for path in sorted((other / "snapshots").iterdir()):
         with np.load(path) as file, np.load(run / "snapshots" / path.name) as mine:
@@ -108,6 +112,14 @@ def test_what_a_run_leaves_behind(straight, store, config):
     assert [(line["kind"], line["step"]) for line in read_metrics(straight / "metrics.jsonl")] == [
         ("train", 1), ("train", 2), ("validation", 3), ("train", 4), ("train", 6), ("validation", 6), ("validation", 7),
     ]  # fmt: skip
+    assert json.loads((straight / "corpus.json").read_text()) == corpus_record(store)
+    (validated,) = [line for line in read_metrics(straight / "metrics.jsonl") if (line["kind"], line["step"]) == ("validation", 6)]
+    assert all(0 <= validated[name] < 1 for name in SATURATION_FIELDS)
+    assert all(record.metrics.keys() == set(validation_metrics(config.model)) for record in past_records(straight))
+    modules = read_modules(straight / "modules.jsonl")
+    assert [line["step"] for line in modules] == [1, 2, 4, 6]
+    assert all(norm > 0 for line in modules for norm in line["gradient_norm"].values())
+    assert all(0 < ratio < 1 for line in modules for ratio in line["update_ratio"].values())
     assert sorted(path.name for path in (straight / "snapshots").iterdir()) == [f"step-{step:08d}.npz" for step in (3, 6, 7)]
     assert [entry.step for entry in Checkpoints(straight).index().checkpoints][-1] == STEPS
     assert not list((straight / "anomalies").glob("*"))
@@ -127,8 +139,11 @@ def test_lines_name_losses_norm_rate_speed_and_skipped_updates(straight, config)
         "mutual_information": 1,
     }
     further = {"left_out_utterances", "mutual_information_scale"}
-    rest = {"loss", "gradient_norm", "learning_rate", "reduction_factor", "frames_per_second", "skipped_updates", "seconds", "kind", "step"}
-    assert line.keys() == weights.keys() | further | rest
+    rest = {"loss", "gradient_norm", "learning_rate", "reduction_factor", "skipped_updates", "kind", "step"}
+    assert line.keys() == weights.keys() | further | rest | set(WALL_CLOCK_FIELDS)
+    parts = [line[f"{part}_seconds"] for part in ("data", "forward", "backward", "update")]
+    assert all(seconds > 0 for seconds in parts)
+    assert sum(parts) <= line["seconds"]
     assert 0 < line["mutual_information_scale"] <= 1
     assert line["loss"] == pytest.approx(sum(weight * line[name] for name, weight in weights.items()), rel=1e-5)
     assert line["learning_rate"] == pytest.approx(config.optimiser.learning_rate / config.optimiser.warmup_steps)

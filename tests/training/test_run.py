@@ -68,7 +68,8 @@ def test_what_was_measured_reaches_the_tracker_once(features, tiny, tmp_path, tr
         if name not in ("kind", "step") and math.isfinite(value)
     }
     assert sent == pytest.approx(measured)
-    assert {"config.json", "run.json", "metrics.jsonl"} == {line["path"].rsplit("/", 1)[-1] for line in _lines(log, "artefact")}
+    kept = {"config.json", "corpus.json", "run.json", "metrics.jsonl", "modules.jsonl"}
+    assert kept == {line["path"].rsplit("/", 1)[-1] for line in _lines(log, "artefact")}
     assert [line["status"] for line in _lines(log, "end")] == ["FINISHED"]
 
 

@@ -56,6 +56,7 @@ class Decoder(nn.Module):
         self.prenet = Prenet(config, mels=mels)
         self.attention_lstm = nn.LSTMCell(config.prenet + memory, config.attention_lstm)
         self.attention = new_attention(config)
+        self.attention_states = nn.Identity()  # a place for hooks to see what the loop gives
         self.decoder_lstm = nn.LSTM(config.attention_lstm + memory, hidden)
         self.decoder_dropout = nn.Dropout(config.decoder_dropout)
         self.mel = nn.Linear(hidden + memory, mels * config.reduction_factor)
@@ -99,6 +100,7 @@ class Decoder(nn.Module):
             heard_BSF = empty(batch, steps, self.mel.in_features) if listener else None
             return DecoderOutput(empty(batch, frames, self.mels), empty(batch, frames), empty(batch, steps, memory_BNE.shape[1]), heard_BSF)
         states_ZF, weights_ZN = self._attend(order, self.prenet(order.pack(inputs_BSM)), memory_BNE, symbol_lengths_B)
+        states_ZF = self.attention_states(states_ZF)
         hidden_ZD = self.decoder_dropout(self._decoder_lstm(order, states_ZF))
         z_ZF = torch.cat((hidden_ZD, states_ZF[:, self.attention_lstm.hidden_size :]), dim=1)
         z_ZF, heard_ZF = listener(z_ZF) if listener else (z_ZF, None)

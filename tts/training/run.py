@@ -115,7 +115,7 @@ def _tracking(run: Path, config: Config, store: FeatureStore, tracker: Tracker) 
             # How it went wrong is what one wants to see; on SIGTERM there is no time for it, and the next attempt sends it.
             measurements.send()
             raise
-        for name in ("config.json", "run.json", "metrics.jsonl"):
+        for name in ("config.json", "corpus.json", "run.json", "metrics.jsonl", "modules.jsonl"):
             tracked.artefact(run / name)
 
 

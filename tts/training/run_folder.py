@@ -4,7 +4,9 @@
 |---|---|
 | `config.json` | the configuration |
 | `run.json` | RunState |
+| `corpus.json` | symbols of the transcripts, and clips that were rejected (corpus_record.py) |
 | `metrics.jsonl` | what was measured (metrics_log.py) |
+| `modules.jsonl` | gradients and updates of each part of the network (modules_log.py) |
 | `checkpoints/` | everything to go on from, or to speak with (checkpoint.py) |
 | `snapshots/step-XXXXXXXX.npz` | alignments, gates and mels of some held-out utterances at each validation (validation.py) |
 | `anomalies/step-XXXXXXXX.json` | what was not finite in a skipped update (anomaly.py) |

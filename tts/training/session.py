@@ -16,9 +16,12 @@ from tts.progress import Task
 from tts.storage import write_text
 from tts.training.anomaly import Anomaly, write_anomaly
 from tts.training.checkpoint import Checkpoints, check_resumable
+from tts.training.corpus_record import write_corpus_record
 from tts.training.metrics_log import MetricsLog
+from tts.training.modules_log import ModulesLog
 from tts.training.ranks import Ranks
 from tts.training.run_folder import RunState, State, Totals, clear_after, write_state
+from tts.training.saturation import watching
 from tts.training.schedule import reduction_factor
 from tts.training.step import StepResult
 from tts.training.updates import Tally, Updates
@@ -35,17 +38,20 @@ class Session:
         self._updates = Updates(store, config, ranks)
         self.run, self.config, self._store, self._measure, self._ranks = run, config, store, measure, ranks
         self.checkpoints, self._log = Checkpoints(run), MetricsLog(run / "metrics.jsonl")
+        self._modules = ModulesLog(run / "modules.jsonl")
         self._held_out = evaluation_batches(store, store.held_out, config.data, config.model.largest_reduction_factor)
         self._pictured = store.held_out[:SNAPSHOT_UTTERANCES]
         self._resume()
         self._saved_step = self.tally.step
         clear_after(run, self.tally.step)
         lines = self._log.cut(self.tally.step)
+        self._modules.cut(self.tally.step)
         self._validated_step = max((line["step"] for line in lines if line["kind"] == "validation"), default=0)
         self._warn()
         self._begun = time.monotonic() - self.tally.seconds
         self._frames, self._busy = 0, 0.0
         write_text(run / "config.json", to_json(config))
+        write_corpus_record(run / "corpus.json", store)
         self.note("running")
         ranks.begin(self._updates.state(), self._updates.device)
 
@@ -89,13 +95,14 @@ class Session:
         if not due or step == self._validated_step:
             return None
         model, device = self._updates.model, self._updates.device
-        metrics = validate(model, self._held_out, self.config, step, device)
+        with watching(model) as saturation:
+            metrics = validate(model, self._held_out, self.config, step, device)
         if self._measure:
             metrics |= self._measure(model)
         snapshot = snapshot_path(self.run, step)
         pictured = collate(self._store, self._pictured, self.config.model.largest_reduction_factor)
         write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], device)
-        self._log.append("validation", step, {**metrics, "seconds": self._seconds()})
+        self._log.append("validation", step, {**metrics, **saturation.figures(), "seconds": self._seconds()})
         self._validated_step = step
         return ValidationRecord(step, metrics, snapshot)
 
@@ -169,9 +176,11 @@ class Session:
             **result.figures(),
             "skipped_updates": self.tally.skipped_updates,
             "frames_per_second": round(self._frames / self._busy, 1),
+            **self._updates.seconds(),
             "seconds": self._seconds(),
         }
         self._log.append("train", self.tally.step, figures)
+        self._modules.append(self.tally.step, self._updates.by_part(result))
         self._frames, self._busy = 0, 0.0
         return figures
 

@@ -1,6 +1,6 @@
 """One update of the weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,10 +14,12 @@ from tts.losses.total import Losses, total_loss
 from tts.model.output import Tacotron2Output
 from tts.model.tacotron2 import Tacotron2
 from tts.training.anomaly import Anomaly, find_offender
+from tts.training.modules_log import norm_of_each
 from tts.training.precision import LOWEST_SCALE, Precision
 from tts.training.randomness import reseed
 from tts.training.ranks import ALONE, Ranks
 from tts.training.schedule import learning_rate, reduction_factor
+from tts.training.step_clock import StepClock
 from tts.training.together import add_up, idle_output, norms
 
 
@@ -31,6 +33,8 @@ class Learner:
     precision: Precision
     ranks: Ranks = ALONE
     """Who has the other parts of each batch."""
+    clock: StepClock = field(default_factory=StepClock)
+    """Runs along with the steps that somebody starts on it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class StepResult:
     """Utterances left out of a term; how much of the recogniser's gradient reached the decoder."""
     gradient_norm: Tensor
     """Over all parameters, unscaled, before clipping."""
+    gradient_norms: tuple[Tensor, ...]
+    """The same of each parameter that has a gradient."""
     learning_rate: float
     reduction_factor: int
     overflow: bool
@@ -73,7 +79,7 @@ def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision
             norm.over_ranks = ranks.add_with_gradient
         if model.recogniser:
             model.recogniser.bound.over_ranks = ranks.add
-    return Learner(model, optimiser, precision.scaler(), precision, ranks)
+    return Learner(model, optimiser, precision.scaler(), precision, ranks, StepClock(precision.device))
 
 
 def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> StepResult:
@@ -97,11 +103,14 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     optimiser.zero_grad()
     output = _forward(learner, batch)
     own = total_loss(output, batch, config, step)
+    learner.clock.end_of("forward")
     scaler.scale(own.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     losses = add_up(model, own, batch, learner.ranks)
+    learner.clock.end_of("backward")
     scaler.unscale_(optimiser)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = get_total_norm(gradients)
+    norms_P = norm_of_each(gradients)
+    norm = torch.linalg.vector_norm(torch.stack(norms_P))
     statistics_norm = get_total_norm([buffer for buffer in model.buffers() if buffer.is_floating_point()])
     healthy = bool(torch.stack([losses.total, norm, statistics_norm]).isfinite().all())
     anomaly, overflow = None, False
@@ -117,7 +126,8 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     scaler.update()
     scale = model.recogniser.bound.scale if model.recogniser else None
     further = losses.counts if scale is None else {**losses.counts, "mutual_information_scale": scale}
-    return StepResult(losses.total, losses.terms, further, norm, rate, factor, overflow, anomaly)
+    learner.clock.end_of("update")
+    return StepResult(losses.total, losses.terms, further, norm, norms_P, rate, factor, overflow, anomaly)
 
 
 def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:

@@ -9,6 +9,7 @@ from tts.config import Config
 from tts.data.batch import Batch
 from tts.data.batches import TrainingBatches
 from tts.data.store import FeatureStore
+from tts.training.modules_log import by_part
 from tts.training.precision import choose_device, choose_precision
 from tts.training.ranks import Ranks
 from tts.training.schedule import reduction_factor
@@ -62,12 +63,24 @@ class Updates:
         self.tally = Tally(**state["tally"])
         self.model.reduce_by(reduction_factor(self.config, self.tally.step))
 
+    def by_part(self, result: StepResult) -> dict[str, dict[str, float]]:
+        """Gradients and updates of each part of the network in the step just made (modules_log.py)."""
+        updated = result.anomaly is None and not result.overflow
+        return by_part(self.model, self._learner.optimiser, result.gradient_norms, updated=updated)
+
+    def seconds(self) -> dict[str, float]:
+        """Of each part of a step, in the mean since this was last asked (step_clock.py)."""
+        return self._learner.clock.means()
+
     def make(self) -> tuple[StepResult, Batch]:
         """The next update, and this rank's part of its batch. Raises LostRankError."""
         with self.ranks.step():
             step = self.tally.step + 1
+            self._learner.clock.start()
             batch = self._batches.part(step - 1, self.ranks.rank, self.ranks.count)
-            result = train_step(self._learner, batch.to(self.device), self.config, step)
+            on_device = batch.to(self.device)
+            self._learner.clock.end_of("data")
+            result = train_step(self._learner, on_device, self.config, step)
         self.tally.step = step
         if result.anomaly:
             self.tally.skipped_updates += 1

@@ -30,6 +30,7 @@ from tts.model.tacotron2 import Tacotron2
 from tts.storage import writing
 from tts.training.metrics_log import WALL_CLOCK_FIELDS, read_metrics
 from tts.training.randomness import reseed
+from tts.training.saturation import SATURATION_FIELDS
 
 VALIDATION_METRICS = (
     "loss",
@@ -159,5 +160,5 @@ def _joined(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]
 def _record(run: Path, line: dict[str, float]) -> ValidationRecord:
     step = int(line["step"])
     path = snapshot_path(run, step)
-    measured = {name: float(value) for name, value in line.items() if name not in ("kind", "step", *WALL_CLOCK_FIELDS)}
+    measured = {name: float(value) for name, value in line.items() if name not in ("kind", "step", *WALL_CLOCK_FIELDS, *SATURATION_FIELDS)}
     return ValidationRecord(step, dict.fromkeys(VALIDATION_METRICS, math.nan) | measured, path if path.is_file() else None)
