@@ -16,6 +16,7 @@ def gate_measures(gate_probabilities_BT: Tensor, mel_lengths_B: Tensor) -> dict[
     """Measures of each utterance's stop gate, float32 (B,); `valid` is bool, and every other entry of an invalid utterance is NaN.
 
     accuracy: share of true frames on the right side of THRESHOLD; the last frame should be open, those before it shut.
+    balanced_accuracy: mean of the shares of shut frames before the last and of open last ones: 0.5 for a gate that is always shut, or always open.
     stop_error_frames: distance from the first open frame to the true last frame; infinite where no true frame is open.
     stopped: 1 where some true frame is open, else 0.
 
@@ -37,7 +38,17 @@ def gate_measures(gate_probabilities_BT: Tensor, mel_lengths_B: Tensor) -> dict[
     error_B = (first_B - (mel_lengths_B - 1)).abs().float()
     measures = {
         "accuracy": ((open_BT == last_BT) & frame_BT).sum(1) / mel_lengths_B.clamp(min=1),
+        "balanced_accuracy": _balanced(open_BT, frame_BT, last_BT),
         "stop_error_frames": torch.where(stopped_B, error_B, torch.inf),
         "stopped": stopped_B,
     }
     return {name: torch.where(valid_B, value.float(), torch.nan) for name, value in measures.items()} | {"valid": valid_B}
+
+
+def _balanced(open_BT: Tensor, frame_BT: Tensor, last_BT: Tensor) -> Tensor:
+    stopped_B = (open_BT & last_BT).any(1).float()
+    before_BT = frame_BT & ~last_BT
+    count_B = before_BT.sum(1)
+    shut_B = (before_BT & ~open_BT).sum(1) / count_B.clamp(min=1)
+    # A single frame has none before it.
+    return torch.where(count_B > 0, (stopped_B + shut_B) / 2, stopped_B)

@@ -9,6 +9,7 @@ from tts.diagnostics.aggregate import aggregate
 from tts.diagnostics.attention import attention_measures
 from tts.diagnostics.gate import gate_measures
 from tts.diagnostics.run_record import Snapshot, read_snapshot
+from tts.diagnostics.stopping import stopping_measures
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ def measure(path: Path) -> Measured:
     )
     attention = attention_measures(torch.from_numpy(snapshot.alignment_BSN), symbol_lengths_B, step_lengths_B)
     gate = gate_measures(torch.from_numpy(snapshot.gate_BT), lengths_B)
+    alignment_BSN, gate_BT = torch.from_numpy(snapshot.alignment_BSN), torch.from_numpy(snapshot.gate_BT)
+    stopping = stopping_measures(alignment_BSN, gate_BT, symbol_lengths_B, step_lengths_B, lengths_B)
+    gate["end_reached_before_stop"] = stopping["end_reached_before_stop"]
     return Measured(snapshot, per_utterance(attention), per_utterance(gate), aggregate(attention), aggregate(gate))
 
 

@@ -137,8 +137,8 @@ def measures_table(names: Sequence[str], rows: Sequence[dict[str, float]], means
 
 
 def _cell(name: str, value: float) -> Cell:
-    bad = not math.isfinite(value) or (name in {"stopped", "end_reached"} and value < 1)
-    whole = name in {"stopped", "end_reached", "repetitions", "skips", "stop_error_frames"} and value.is_integer()
+    bad = not math.isfinite(value) or (name in {"stopped", "end_reached", "end_reached_before_stop"} and value < 1)
+    whole = name in {"stopped", "end_reached", "end_reached_before_stop", "repetitions", "skips", "stop_error_frames"} and value.is_integer()
     return Cell(show(int(value) if whole else value), "bad" if bad else "")
 
 
