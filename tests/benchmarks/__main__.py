@@ -15,7 +15,18 @@ from rich.table import Table
 from tts.storage import write_text
 from tts.threads import wait_patiently
 
-BENCHMARKS = ("features", "decoder", "full_objective", "mixed_length", "synthesis", "long_utterances", "study_start", "study_rate", "worker")
+BENCHMARKS = (
+    "features",
+    "decoder",
+    "full_objective",
+    "mixed_length",
+    "guards",
+    "synthesis",
+    "long_utterances",
+    "study_start",
+    "study_rate",
+    "worker",
+)
 ON_A_CLUSTER = ("launcher", "trial_pod")
 """Run where KUBECONFIG names one."""
 RESULTS = Path("build") / "bench.json"
@@ -26,6 +37,7 @@ TARGETS = {
     "train_step_peak_gib": ("<=", 1.8),
     "full_objective_speedup": (">=", 1.8),
     "mixed_length_speedup": (">=", 2.8),
+    "guards_share_of_step": ("<=", 0.01),
     "synthesis_speedup": (">=", 3.0),
     "long_utterance_time_per_frame": ("<=", 1.1),
     "long_utterance_memory_growth": ("<=", 1.1),
