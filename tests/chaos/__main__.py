@@ -4,6 +4,7 @@
 |---|---|
 | `study` | one study under 100 SIGKILLs, restarts of its database and outages of its tracking server |
 | `training` | short trainings under 200 SIGKILLs and SIGTERMs |
+| `faults` | each fault of docs/recovery.md, injected with three seeds; `--table` prints that table instead |
 
 Parts that are named run alone, and then the other parts' figures stay as they are. Ends with exit code 1 when a figure is not what it must be. Logs,
 the study and the runs stay in build/chaos until the next time.
@@ -23,9 +24,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import tests.chaos.faults.show
 import tests.chaos.plan
 import tests.chaos.show
 import tests.chaos.training.show
+from tests.chaos.faults.catalogue import FAULTS
+from tests.chaos.faults.table import table
 from tests.chaos.verdict import Verdict
 from tts.errors import INTERRUPTED
 from tts.progress import Progress, for_terminal
@@ -46,7 +50,7 @@ def _training(folder: Path, seed: int, progress: Progress) -> Verdict:
     return tests.chaos.training.show.show(replace(tests.chaos.training.show.FULL, seed=seed), folder, progress)
 
 
-PARTS: dict[str, Callable[[Path, int, Progress], Verdict]] = {"study": _study, "training": _training}
+PARTS: dict[str, Callable[[Path, int, Progress], Verdict]] = {"study": _study, "training": _training, "faults": tests.chaos.faults.show.show}
 """Each plays in a folder of its own."""
 
 
@@ -57,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")  # progress, where this is no terminal
     torch.set_num_threads(1)
     asked = _parser().parse_args(arguments)
+    if asked.table:
+        sys.stdout.write(table(FAULTS))
+        return 0
     console, figures, wrong = Console(stderr=True), dict[str, float](), list[str]()
     for part in asked.parts or PARTS:
         folder = (FOLDER / part).resolve()
@@ -80,14 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Makes things go wrong, and counts what is lost.")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART", help=f"one of {', '.join(PARTS)}; all of them by default")
     parser.add_argument("--seed", type=int, default=0, help="of what is hit, and when")
+    parser.add_argument("--table", action="store_true", help="print the table of faults that stands in docs/recovery.md, and do nothing else")
     return parser
 
 
 def _say(console: Console, figures: dict[str, float], wrong: list[str]) -> None:
-    table = Table("figure", "value", box=None, pad_edge=False)
+    shown = Table("figure", "value", box=None, pad_edge=False)
     for name, value in figures.items():
-        table.add_row(name, f"{value:g}")
-    console.print(table)
+        shown.add_row(name, f"{value:g}")
+    console.print(shown)
     for line in wrong[:SHOWN]:
         console.print(f"wrong: {line}", style="red", markup=False, highlight=False)
     if len(wrong) > SHOWN:

@@ -12,7 +12,7 @@ from typing import Self
 PRELOADED = ("torch._dynamo", "tts.cli.commands", "tts.training.run", "tts.tracking.nothing", __name__)
 GLANCE_SECONDS = 0.0005
 """Between two looks at a life that is to be killed at a moment of its own."""
-LONGEST_SECONDS = 120.0
+LONGEST_SECONDS = 600.0
 """After which a life counts as hanging."""
 
 Moment = Callable[[float], bool]
@@ -22,11 +22,11 @@ Moment = Callable[[float], bool]
 class Life:
     """One process of the program, from here to its end. At the end of the block it is over."""
 
-    def __init__(self, arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
-        """Begins it. The environment is ours and what is given; what it says goes into the file `log`."""
+    def __init__(self, arguments: list[str], log: Path, environment: Mapping[str, str], before: Callable[[], None] | None = None) -> None:
+        """Begins it. The environment is ours and what is given; what it says goes into the file `log`. `before` is called in it first."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
-        self._process = context.Process(target=_main, args=(arguments, dict(environment), str(log)))
+        self._process = context.Process(target=_main, args=(arguments, dict(environment), str(log), before))
         self._process.start()
         self._begun = time.monotonic()
 
@@ -70,7 +70,7 @@ class Life:
         return self.code
 
 
-def _main(arguments: list[str], environment: dict[str, str], log: str) -> None:
+def _main(arguments: list[str], environment: dict[str, str], log: str, before: Callable[[], None] | None) -> None:
     os.environ.update(environment)
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(said, 1)
@@ -78,4 +78,6 @@ def _main(arguments: list[str], environment: dict[str, str], log: str) -> None:
 
     from tts.cli import main
 
+    if before:
+        before()
     sys.exit(main(arguments))
