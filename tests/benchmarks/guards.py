@@ -2,11 +2,12 @@
 
 With: the step of tts/training/step.py (check of loss, gradients and statistics for what is not finite, statistics kept for a skipped update), the
 clock of its parts, and at each tenth step, the default training.log_interval, the lines of metrics.jsonl and modules.jsonl. Without: seed, learning
-rate, forward, losses, backward, clipping, Adam, on the same weights and batch. Preset `small`, 16 utterances of 80 symbols and 402 frames at most.
+rate, forward, losses, backward, clipping, Adam, on the same weights and batch. Preset `small`, 16 utterances of 80 symbols.
 
-A plain step, a guarded one and a guarded one with its lines take turns, in another order each time, on one core; seconds are the processor's, and
-shares are medians over rounds, so that what else runs on the machine hardly counts. Rounds go on until the median is known to SURE, by its
-deviation over rounds, or for MOST_ROUNDS.
+A plain step, a guarded one and a guarded one with its lines take turns, in another order each time. What guards cost depends on the weights, not on
+the frames: the difference is taken on utterances of 20 frames at most, where it does not drown in the noise of a long step, and given as a share
+of a plain step on 402 frames at most. On one core, in seconds of the processor and medians over rounds, so that what else runs on the machine hardly
+counts; rounds go on until the share is known to SURE, by its deviation over them, or for MOST_ROUNDS.
 
     python -m tests.benchmarks.guards
 """
@@ -35,30 +36,32 @@ from tts.training.randomness import reseed
 from tts.training.schedule import learning_rate, reduction_factor
 from tts.training.step import Learner, StepResult, new_learner, train_step
 
-FEWEST_ROUNDS, MOST_ROUNDS = 9, 36
+FULL_STEPS = 3
+FEWEST_ROUNDS, MOST_ROUNDS = 12, 60
 SURE = 0.001
 """Standard error of the share at which no further round is needed."""
 
 Step = Callable[[Batch, int], None]
 
 
-def measure(config: Config | None = None, frames: int = FRAMES) -> dict[str, float]:
+def measure(config: Config | None = None) -> dict[str, float]:
     """`guards_share_of_step`, its standard error, and median seconds; preset `small` unless told otherwise. Sets torch to one thread."""
     torch.set_num_threads(1)
     config = config or small()
     learner = new_learner(config, symbols=TABLE, mels=MELS, precision=choose_precision("fp32", torch.device("cpu")))
+    short, full = random_batch(FRAMES // 20), random_batch(FRAMES)
     with tempfile.TemporaryDirectory() as folder:
         steps = variants(learner, config, Path(folder))
         for step in steps.values():
-            step(random_batch(frames // 20), 1)
-        rounds = _rounds(steps, random_batch(frames), config.training.log_interval)
-    shares = [_share(seconds, config.training.log_interval) for seconds in rounds]
+            step(short, 1)
+        whole = median(_seconds(steps["plain"], full, number) for number in range(2, 2 + FULL_STEPS))
+        costs = _costs(steps, short, config.training.log_interval, sure=SURE * whole)
     return {
-        "guards_share_of_step": median(shares),
-        "guards_share_standard_error": _standard_error(shares),
-        "guards_step_seconds": median(seconds["guarded"] for seconds in rounds),
-        "guards_plain_step_seconds": median(seconds["plain"] for seconds in rounds),
-        "guards_rounds": len(rounds),
+        "guards_share_of_step": median(costs) / whole,
+        "guards_share_standard_error": _standard_error(costs) / whole,
+        "guards_milliseconds_a_step": 1000 * median(costs),
+        "guards_plain_step_seconds": whole,
+        "guards_rounds": len(costs),
     }
 
 
@@ -97,33 +100,27 @@ def plain_step(learner: Learner, batch: Batch, config: Config, step: int) -> Non
     optimiser.step()
 
 
-def _rounds(steps: dict[str, Step], batch: Batch, log_interval: int) -> list[dict[str, float]]:
-    """Seconds of each, round by round."""
-    rounds: list[dict[str, float]] = []
+def _costs(steps: dict[str, Step], batch: Batch, log_interval: int, *, sure: float) -> list[float]:
+    """Seconds a step of the guards, round by round; one step in `log_interval` writes lines."""
+    costs: list[float] = []
     orders = itertools.cycle(itertools.permutations(steps))
-    while len(rounds) < FEWEST_ROUNDS or (
-        len(rounds) < MOST_ROUNDS and _standard_error([_share(seconds, log_interval) for seconds in rounds]) > SURE
-    ):
-        seconds = {}
-        for name in next(orders):
-            start = time.process_time()
-            steps[name](batch, len(rounds) + 2)
-            seconds[name] = time.process_time() - start
-        rounds.append(seconds)
-    return rounds
+    while len(costs) < FEWEST_ROUNDS or (len(costs) < MOST_ROUNDS and _standard_error(costs) > sure):
+        seconds = {name: _seconds(steps[name], batch, len(costs) + 10) for name in next(orders)}
+        costs.append(seconds["guarded"] - seconds["plain"] + (seconds["logged"] - seconds["guarded"]) / log_interval)
+    return costs
 
 
-def _share(seconds: dict[str, float], log_interval: int) -> float:
-    """Of a plain step; one step in `log_interval` writes lines."""
-    lines = (seconds["logged"] - seconds["guarded"]) / log_interval
-    return (seconds["guarded"] - seconds["plain"] + lines) / seconds["plain"]
+def _seconds(step: Step, batch: Batch, number: int) -> float:
+    start = time.process_time()
+    step(batch, number)
+    return time.process_time() - start
 
 
-def _standard_error(shares: list[float]) -> float:
+def _standard_error(costs: list[float]) -> float:
     """Of the median, from the median distance to it: rounds that a busy machine disturbed hardly count."""
-    middle = median(shares)
-    deviation = 1.4826 * median(abs(share - middle) for share in shares)
-    return 1.2533 * deviation / len(shares) ** 0.5
+    middle = median(costs)
+    deviation = 1.4826 * median(abs(cost - middle) for cost in costs)
+    return 1.2533 * deviation / len(costs) ** 0.5
 
 
 if __name__ == "__main__":
