@@ -21,7 +21,8 @@ def loops(gate: np.ndarray) -> dict[str, float]:
     error = math.inf if first is None else abs(first + 1 - len(gate))
     shut = [p <= 0.5 for p in gate[:-1]]
     balanced = ((gate[-1] > 0.5) + sum(shut) / len(shut)) / 2 if shut else float(gate[-1] > 0.5)
-    return {"accuracy": right / len(gate), "balanced_accuracy": balanced, "stop_error_frames": error, "stopped": float(first is not None)}
+    shares = {"accuracy": right / len(gate), "balanced_accuracy": balanced, "on_time": float(error <= len(gate) / 4)}
+    return {**shares, "stop_error_frames": error, "stopped": float(first is not None)}
 
 
 @settings(max_examples=40, deadline=None)
@@ -43,7 +44,7 @@ def one(values: list[float], dtype: torch.dtype = torch.float32) -> dict[str, fl
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_perfect_gate(dtype: torch.dtype):
-    assert one([0, 0, 0, 1], dtype) == {"accuracy": 1, "balanced_accuracy": 1, "stop_error_frames": 0, "stopped": 1, "valid": True}
+    assert one([0, 0, 0, 1], dtype) == {"accuracy": 1, "balanced_accuracy": 1, "stop_error_frames": 0, "stopped": 1, "on_time": 1, "valid": True}
 
 
 def test_early_gate_is_off_by_its_distance():
@@ -52,16 +53,24 @@ def test_early_gate_is_off_by_its_distance():
         "balanced_accuracy": pytest.approx(2 / 3),
         "stop_error_frames": 2,
         "stopped": 1,
+        "on_time": 0,
         "valid": True,
     }
 
 
 def test_a_gate_that_never_opens_is_infinitely_late():
-    assert one([0.1, 0.2, 0.5, 0.5]) == {"accuracy": 0.75, "balanced_accuracy": 0.5, "stop_error_frames": math.inf, "stopped": 0, "valid": True}
+    assert one([0.1, 0.2, 0.5, 0.5]) == {
+        "accuracy": 0.75,
+        "balanced_accuracy": 0.5,
+        "stop_error_frames": math.inf,
+        "stopped": 0,
+        "on_time": 0,
+        "valid": True,
+    }
 
 
 def test_single_frame():
-    assert one([0.9]) == {"accuracy": 1, "balanced_accuracy": 1, "stop_error_frames": 0, "stopped": 1, "valid": True}
+    assert one([0.9]) == {"accuracy": 1, "balanced_accuracy": 1, "stop_error_frames": 0, "stopped": 1, "on_time": 1, "valid": True}
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1.5, -0.1])

@@ -120,7 +120,7 @@ def test_where_rank_0_cannot_begin_the_others_end_quietly(straight, store, confi
 
 def test_all_diverge_together(damaged_store, config, tmp_path):
     """Every batch holds the utterance that is damaged."""
-    knobs = override(config, {"recovery.max_skipped_updates": 2, "data.frame_budget": 100_000})
+    knobs = override(config, {"recovery.max_skipped_updates": 2, "recovery.remedies": [], "data.frame_budget": 100_000})
     leader, code = go(2, damaged_store, knobs, tmp_path / "run")
 
     assert leader[0] == "TrainingDivergedError"

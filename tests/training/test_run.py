@@ -125,7 +125,7 @@ def test_a_run_that_starts_over_is_recorded_anew(features, tiny, tmp_path, track
 
 
 def test_how_a_run_diverged_reaches_the_tracker(damaged_store, tiny, tmp_path, tracker, log):
-    config = override(tiny, {"recovery.max_skipped_updates": 1, "training.steps": 50, "training.validation_interval": 50})
+    config = override(tiny, {"recovery.max_skipped_updates": 1, "recovery.remedies": [], "training.steps": 50, "training.validation_interval": 50})
     with pytest.raises(TrainingDivergedError):
         _run(damaged_store.folder, tmp_path / "run", config, tracker)
     assert [line["status"] for line in _lines(log, "end")] == ["FAILED"]

@@ -29,7 +29,7 @@ def test_losses_equal_numpy_over_all_held_out_frames(new_run, store, quiet):
     learner, _ = new_run(quiet)
     metrics = _validate(learner, store, quiet)
     squares, cells, entropies, frames = 0.0, 0, 0.0, 0
-    correct, diagonalities = [], []
+    correct, on_time, diagonalities = [], [], []
     factor = quiet.model.reduction_factor
     for index in store.held_out:
         batch = collate(store, [index], factor)
@@ -42,10 +42,13 @@ def test_losses_equal_numpy_over_all_held_out_frames(new_run, store, quiet):
         labels = np.arange(len(logits)) >= length - 1
         entropies, frames = entropies + np.logaddexp(0, np.where(labels, -logits, logits)).sum(), frames + len(logits)
         correct.append((((logits > 0) == labels)[:length]).mean())
+        first = np.flatnonzero(logits[:length] > 0)
+        on_time.append(len(first) > 0 and length - 1 - first[0] <= length / 4)
         steps = torch.tensor([-(-length // factor)])
         diagonalities.append(float(attention_measures(output.alignment_BSN, batch.symbol_lengths_B, steps)["diagonality"]))
     assert metrics["mel_loss"] == pytest.approx(squares / cells, rel=1e-5)
     assert metrics["gate_loss"] == pytest.approx(entropies / frames, rel=1e-5)
+    assert metrics["gate_on_time"] == pytest.approx(np.mean(on_time), rel=1e-6)
     assert metrics["gate_accuracy"] == pytest.approx(np.mean(correct), rel=1e-6)
     assert metrics["attention_diagonality"] == pytest.approx(np.mean(diagonalities), rel=1e-5)
     assert tuple(metrics) == VALIDATION_METRICS

@@ -91,6 +91,14 @@ class TuningConfig(Section):
     plateau_share: Annotated[float, Field(ge=0, lt=1, description="Share of the best value by which a better trial must be better.")] = 0.001
     steps: Annotated[int, Field(ge=1, description="Updates of a trial that is not pruned.")] = 5000
     validation_interval: Annotated[int, Field(ge=1, description="Steps between the reports of a trial.")] = 500
+    trial_restarts: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Remedies of recovery.remedies that a trial may use; 0: one that goes wrong has failed, for a remedy trains with other "
+            "values than those that the study tries.",
+        ),
+    ] = 0
     free_running_utterances: Annotated[int, Field(ge=1, description="Held-out clips spoken for the objective's free-running metrics.")] = 4
     workers: Annotated[int, Field(ge=1, le=1024, description="Workers that share the study.")] = 2
     launcher: Annotated[

@@ -19,6 +19,7 @@ def gate_measures(gate_probabilities_BT: Tensor, mel_lengths_B: Tensor) -> dict[
     balanced_accuracy: mean of the shares of shut frames before the last and of open last ones: 0.5 for a gate that is always shut, or always open.
     stop_error_frames: distance from the first open frame to the true last frame; infinite where no true frame is open.
     stopped: 1 where some true frame is open, else 0.
+    on_time: 1 where the first open frame is at most a quarter of the recording from its last.
 
     An utterance without frames, or with a probability that is NaN or outside 0..1, is invalid. Padding may hold anything.
     Raises ValueError when a length exceeds the tensor.
@@ -41,6 +42,7 @@ def gate_measures(gate_probabilities_BT: Tensor, mel_lengths_B: Tensor) -> dict[
         "balanced_accuracy": _balanced(open_BT, frame_BT, last_BT),
         "stop_error_frames": torch.where(stopped_B, error_B, torch.inf),
         "stopped": stopped_B,
+        "on_time": stopped_B & (error_B <= mel_lengths_B / 4),
     }
     return {name: torch.where(valid_B, value.float(), torch.nan) for name, value in measures.items()} | {"valid": valid_B}
 

@@ -1,15 +1,15 @@
 """Checkpoints: complete, written whole or not at all, verified by checksum, thinned.
 
 `checkpoints/index.json` lists the files with their sha256 and, where one was validated, its mel loss. A checkpoint holds weights, BatchNorm
-statistics, Adam's state, the gradient scaler, counts, configuration, symbols, speakers and fingerprint. Random states and batch position are
-functions of the step (randomness.py, data/batches.py), so the step is all there is to save of them.
+statistics, Adam's state, the gradient scaler, counts, what is watched (recovery/), restarts, configuration, symbols, speakers and fingerprint.
+Random states and batch position are functions of the step (randomness.py, data/batches.py), so the step is all there is to save of them.
 """
 
 import hashlib
 import io
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -25,6 +25,7 @@ from tts.model.tacotron2 import Tacotron2
 from tts.storage import write_text, writing
 from tts.text.symbols import SymbolTable
 from tts.training.precision import choose_device
+from tts.training.recovery.trouble import Doubt
 from tts.training.schedule import reduction_factor
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ class Entry(BaseModel):
     sha256: str
     mel_loss: float | None
     """Of the validation at this step, if there was one and it was finite."""
+    regular: bool = True
+    """Written where the run's own steps say so. Else it was written as the run stopped and goes with the next one, so that what is kept, and where
+    a restart goes back to, does not hang on when a run was stopped."""
 
 
 class Index(BaseModel):
@@ -100,22 +104,47 @@ class Checkpoints:
             logger.warning("checkpoint %s was removed; going on without it", self.folder / entry.file)
         return Index(checkpoints=there)
 
-    def save(self, step: int, content: Mapping[str, Any], *, mel_loss: float | None, keep: int) -> None:
-        """Adds a checkpoint; only the `keep` newest and the best stay. Raises CannotWriteError, and then all is as before."""
-        # torch's own writer aborts the process when the disk is full, so it writes to memory.
-        buffer = io.BytesIO()
-        torch.save({"format": FORMAT, "step": step, **content}, buffer)
+    def save(
+        self,
+        step: int,
+        content: Mapping[str, Any],
+        *,
+        mel_loss: float | None,
+        keep: int,
+        regular: bool = True,
+        doubts: Sequence[Doubt] = (),
+        probation_steps: int = 0,
+    ) -> None:
+        """Adds a checkpoint; of the regular ones the `keep` newest stay, the best, and those that a restart needs for any of the doubts.
+
+        Raises CannotWriteError, and then all is as before.
+        """
         name = f"step-{step:08d}.pt"
-        with writing(self.folder / name) as file:
-            file.write(buffer.getbuffer())
-        measured = mel_loss if mel_loss is not None and math.isfinite(mel_loss) else None
-        entry = Entry(step=step, file=name, sha256=hashlib.sha256(buffer.getbuffer()).hexdigest(), mel_loss=measured)
+        entry = self._write(name, step, content, mel_loss=mel_loss, regular=regular)
         # A later one is of a future that this run, resumed from before it, will not have.
-        index = Index(checkpoints=(*(old for old in self.index().checkpoints if old.step < step), entry))
-        kept = (*(old for old in index.checkpoints[:-keep] if old == index.best_entry), *index.checkpoints[-keep:])
-        write_text(self.folder / "index.json", Index(checkpoints=kept).model_dump_json(indent=2) + "\n")
-        for path in set(self.folder.glob("step-*.pt")) - {self.folder / old.file for old in kept}:
-            path.unlink()
+        entries = (*(old for old in self.index().checkpoints if old.step < step and old.regular), entry)
+        self._list(thinned(entries, keep, doubts, probation_steps) if regular else entries)
+
+    def go_back(self, step: int, content: Mapping[str, Any], number: int) -> None:
+        """Makes what a restart begins with the newest checkpoint, in place of that of its step and those after it.
+
+        It has a name of its own and counts from the moment in which the index names it: a kill before leaves all as it was.
+        Raises CannotWriteError, and then all is as before.
+        """
+        entries = self.index().checkpoints
+        mel_loss = next((old.mel_loss for old in entries if old.step == step), None)
+        entry = self._write(f"step-{step:08d}-restart-{number:02d}.pt", step, content, mel_loss=mel_loss, regular=True)
+        self._list((*(old for old in entries if old.step < step and old.regular), entry))
+
+    def proven(self, doubt: Doubt, probation_steps: int, device: torch.device) -> dict[str, Any] | None:
+        """The newest checkpoint that is whole and was proven healthy before a doubt; None where there is none but fresh weights."""
+        for entry in reversed(self.index().checkpoints):
+            if entry.regular and entry.step > 0 and doubt.spares(entry.step, probation_steps):
+                try:
+                    return self.read(entry, device)
+                except DataError as error:
+                    logger.warning("%s; going back further", error)
+        return None
 
     def newest(self, device: torch.device) -> dict[str, Any] | None:
         """The newest checkpoint that is whole, or None where none was ever saved. Raises DataError when all are damaged."""
@@ -128,6 +157,21 @@ class Checkpoints:
         if entries:
             raise DataError(f"every checkpoint in {self.folder} is damaged; restore one from a copy, or train into another folder")
         return None
+
+    def _write(self, name: str, step: int, content: Mapping[str, Any], *, mel_loss: float | None, regular: bool) -> Entry:
+        # torch's own writer aborts the process when the disk is full, so it writes to memory.
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **content, "step": step}, buffer)
+        with writing(self.folder / name) as file:
+            file.write(buffer.getbuffer())
+        measured = mel_loss if mel_loss is not None and math.isfinite(mel_loss) else None
+        return Entry(step=step, file=name, sha256=hashlib.sha256(buffer.getbuffer()).hexdigest(), mel_loss=measured, regular=regular)
+
+    def _list(self, entries: Sequence[Entry]) -> None:
+        """From here on these are the checkpoints; other files go."""
+        write_text(self.folder / "index.json", Index(checkpoints=tuple(entries)).model_dump_json(indent=2) + "\n")
+        for path in set(self.folder.glob("step-*.pt")) - {self.folder / entry.file for entry in entries}:
+            path.unlink()
 
     def read(self, entry: Entry, device: torch.device) -> dict[str, Any]:
         """The content of a checkpoint. Raises DataError naming the file if it was cut or altered."""
@@ -145,6 +189,18 @@ class Checkpoints:
         if content.get("format") != FORMAT:
             raise DataError(f"checkpoint {path} has format {content.get('format')!r}, this version reads {FORMAT}; use the version that wrote it")
         return content
+
+
+def thinned(entries: Sequence[Entry], keep: int, doubts: Sequence[Doubt] = (), probation_steps: int = 0) -> tuple[Entry, ...]:
+    """The entries, oldest first, that stay: the `keep` newest, the best, and for each doubt the newest that is proven healthy.
+
+    And the one after that, which is on probation: the newest alone would be thinned out before it is proven, each time.
+    """
+    wanted = {*entries[-keep:], Index(checkpoints=tuple(entries)).best_entry}
+    for doubt in doubts:
+        proven = sum(doubt.spares(entry.step, probation_steps) for entry in entries)
+        wanted.update(entries[max(0, proven - 1) : proven + 1])
+    return tuple(entry for entry in entries if entry in wanted)
 
 
 def check_resumable(content: Mapping[str, Any], config: Config, fingerprint: str, run: Path) -> None:

@@ -3,6 +3,9 @@
 Steps count from 1. A run that is stopped between any two steps and started again makes the same updates, bit for bit on a CPU with the same number
 of threads: dropout and batches are functions of the step (randomness.py, data/batches.py), all else is in the checkpoint.
 
+A run that went wrong goes back to where it was healthy and on from there under a remedy (recovery/, restart.py). That it did is decided between two
+steps, by what is in the checkpoint alone.
+
 Several processes may train together (ranks.py): rank 0 is in `train`, the others in `follow`. Between two steps each says whether it was asked
 to stop, and all hear the same answer; rank 0 validates and writes before it speaks. With dropout off they make the updates of one process, up
 to rounding, and a run may go on with more or fewer of them.
@@ -17,7 +20,7 @@ from tts.errors import INTERRUPTED, PreemptedError, TrainingDivergedError
 from tts.progress import Progress, Task
 from tts.training.cores import set_threads
 from tts.training.preemption import StopFlag
-from tts.training.ranks import ALONE, Ranks
+from tts.training.ranks import ALONE, DIVERGED, GO_BACK, Ranks
 from tts.training.run_folder import holding
 from tts.training.session import Session
 from tts.training.updates import Updates
@@ -63,12 +66,18 @@ def follow(store: FeatureStore, config: Config, *, stop: StopFlag, ranks: Ranks)
         return 0
     updates.load(state)
     while not ranks.agree(stop):
+        if ranks.heard == GO_BACK:
+            state = ranks.begun(updates.device)
+            if state is None:
+                return 0
+            updates.load(state)
+            continue
         updates.make()
-        if updates.diverged:
-            ranks.end()
-            return TrainingDivergedError.exit_code
         if ranks.agree(stop):
             break
+    if ranks.heard == DIVERGED:
+        ranks.end()
+        return TrainingDivergedError.exit_code
     if ranks.over:
         return 0
     ranks.end()
@@ -77,12 +86,16 @@ def follow(store: FeatureStore, config: Config, *, stop: StopFlag, ranks: Ranks)
 
 def _records(session: Session, task: Task, stop: StopFlag, ranks: Ranks) -> Generator[ValidationRecord, None, None]:
     while True:
+        if _went_back(session, task, stop, ranks):
+            continue
         # First what the step just made left to do: a resumed run may have been stopped before its validation.
         if session.tally.step > 0:
             record = session.validate()
             session.save(record)
             if record:
                 yield record
+            if session.trouble:
+                continue
         if session.finished:
             return
         if not ranks.agree(stop):
@@ -90,3 +103,17 @@ def _records(session: Session, task: Task, stop: StopFlag, ranks: Ranks) -> Gene
         if ranks.agree(stop):
             session.save(None, always=session.tally.step > 0)
             raise stop.error(session.tally.step)
+
+
+def _went_back(session: Session, task: Task, stop: StopFlag, ranks: Ranks) -> bool:
+    """Whether the run was in trouble and is out of it. Raises TrainingDivergedError where no remedy is left."""
+    trouble = session.trouble
+    if trouble is None:
+        return False
+    if not session.remedies_left:
+        ranks.agree(stop, DIVERGED)
+        raise session.diverged(trouble)
+    session.go_back(trouble, task)
+    ranks.agree(stop, GO_BACK)
+    session.begin()
+    return True

@@ -26,8 +26,8 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """For a word from rank 0. One that is gone closes its connections, so this ends nothing but a freeze."""
 
-GO, OVER = 0, 1000
-"""Words that are no signal's number. The highest that any rank says is heard by all."""
+GO, GO_BACK, DIVERGED, OVER = 0, 200, 300, 1000
+"""Words that are no signal's number. The highest that any rank says is heard by all. GO_BACK: rank 0 begins anew from a state that it gives next."""
 
 
 class LostRankError(TtsError):
@@ -44,6 +44,8 @@ class Ranks:
         self.rank, self.count, self.here = rank, count, here
         self.over = False
         """Rank 0 has said that there is nothing left to do."""
+        self.heard = GO
+        """The last word on which all agreed."""
         self._amid_step = False
         self._words = _group_of_words() if count > 1 else None
 
@@ -72,16 +74,19 @@ class Ranks:
         with self.step():
             return self._share(None, device)
 
-    def agree(self, stop: StopFlag) -> bool:
-        """Whether to make no further step: if any rank was asked to stop, then all are now, by the same signal; or it is over."""
+    def agree(self, stop: StopFlag, say: int = GO) -> bool:
+        """Whether to make no further step: if any rank was asked to stop, then all are now, by the same signal; or it is over.
+
+        Rank 0 may say GO_BACK, before which a signal waits its turn, or DIVERGED; who follows finds it in `heard`.
+        """
         if not self.together:
             return bool(stop)
-        word = self._exchange(int(stop.signal or GO))
-        if word == OVER:
+        self.heard = self._exchange(max(say, int(stop.signal or GO)))
+        if self.heard == OVER:
             self._heard()
-        elif word != GO:
-            stop.set(word)
-        return word != GO
+        elif self.heard not in (GO, GO_BACK, DIVERGED):
+            stop.set(self.heard)
+        return self.heard not in (GO, GO_BACK)
 
     def end(self) -> None:
         """The last word of rank 0, for which the others wait here if they have nothing else to do. Says nothing where it would not be heard."""

@@ -10,6 +10,7 @@
 | `checkpoints/` | everything to go on from, or to speak with (checkpoint.py) |
 | `snapshots/step-XXXXXXXX.npz` | alignments, gates and mels of some held-out utterances at each validation (validation.py) |
 | `anomalies/step-XXXXXXXX.json` | what was not finite in a skipped update (anomaly.py) |
+| `restarts/NN/` | why the run went back, and what it abandoned (recovery/abandoned.py) |
 """
 
 import fcntl
@@ -41,6 +42,8 @@ class Totals(BaseModel):
     overflows: int = 0
     """Updates that the fp16 gradient scaler left out to find its scale."""
     seconds: float = 0.0
+    restarts: int = 0
+    """Times that it went back to where it was healthy."""
 
 
 class RunState(BaseModel):

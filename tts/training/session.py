@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tts.config import Config
 from tts.config.load import to_json
@@ -20,6 +21,10 @@ from tts.training.corpus_record import write_corpus_record
 from tts.training.metrics_log import MetricsLog
 from tts.training.modules_log import ModulesLog
 from tts.training.ranks import Ranks
+from tts.training.recovery.abandoned import drop_after, set_aside
+from tts.training.recovery.ladder import describe
+from tts.training.recovery.trouble import Trouble
+from tts.training.restart import diverged, go_back
 from tts.training.run_folder import RunState, State, Totals, clear_after, write_state
 from tts.training.saturation import watching
 from tts.training.schedule import reduction_factor
@@ -42,18 +47,14 @@ class Session:
         self._held_out = evaluation_batches(store, store.held_out, config.data, config.model.largest_reduction_factor)
         self._pictured = store.held_out[:SNAPSHOT_UTTERANCES]
         self._resume()
-        self._saved_step = self.tally.step
-        clear_after(run, self.tally.step)
-        lines = self._log.cut(self.tally.step)
-        self._modules.cut(self.tally.step)
-        self._validated_step = max((line["step"] for line in lines if line["kind"] == "validation"), default=0)
+        self._settle()
         self._warn()
         self._begun = time.monotonic() - self.tally.seconds
         self._frames, self._busy = 0, 0.0
         write_text(run / "config.json", to_json(config))
         write_corpus_record(run / "corpus.json", store)
         self.note("running")
-        ranks.begin(self._updates.state(), self._updates.device)
+        self.begin()
 
     def _resume(self) -> None:
         content = self.checkpoints.newest(self._updates.device)
@@ -63,10 +64,56 @@ class Session:
         self._updates.load(content)
         logger.info("%s: going on from step %d", self.run, self.tally.step)
 
+    def _settle(self) -> None:
+        """Brings the folder to where the updates stand: nothing in it is of a later step, or of a restart that they have not had."""
+        step, restarts = self.tally.step, self._updates.restarts
+        drop_after(self.run, len(restarts))
+        if restarts and restarts[-1].back_to_step == step:
+            set_aside(self.run, restarts[-1])
+        clear_after(self.run, step)
+        self._modules.cut(step)
+        validations = [line for line in self._log.cut(step) if line["kind"] == "validation"]
+        for line in validations:  # a run that was stopped before its validation has it in the log alone
+            if line["step"] > self._updates.watch.validations.step:
+                self._watch(line["step"], line)
+        self._validated_step = max((line["step"] for line in validations), default=0)
+        self._saved_step = step
+
     @property
     def tally(self) -> Tally:
         """Counts of all attempts."""
         return self._updates.tally
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What went wrong with the run, as its record tells."""
+        return self._updates.watch.trouble(self.tally.step, self.config.recovery)
+
+    @property
+    def remedies_left(self) -> int:
+        """Rungs of the ladder that were not yet taken."""
+        return max(0, len(self.config.recovery.remedies) - len(self._updates.restarts))
+
+    def diverged(self, trouble: Trouble) -> TrainingDivergedError:
+        """What the run ends with where no remedy is left."""
+        return diverged(trouble, self._updates.restarts, self.run)
+
+    def go_back(self, trouble: Trouble, task: Task) -> None:
+        """Restarts where the run was healthy, by the next remedy. Raises CannotWriteError."""
+        noticed = self.tally.step
+        self.tally.seconds = self._seconds()
+        restart = go_back(self._updates, self.checkpoints, trouble, self._about(), self._store, self.config)
+        self._settle()
+        self.note("running")
+        logger.warning(
+            "step %d: %s: %s; going back to step %d with %s (restart %d of at most %d)", noticed, trouble.trigger, trouble.sentence,
+            restart.back_to_step, describe(restart), restart.number, len(self.config.recovery.remedies),
+        )  # fmt: skip
+        task.advance(restart.back_to_step - noticed)
+
+    def begin(self) -> None:
+        """Gives the other ranks where the updates stand. Raises LostRankError."""
+        self._ranks.begin(self._updates.state(), self._updates.device)
 
     @property
     def finished(self) -> bool:
@@ -74,7 +121,7 @@ class Session:
         return self.tally.step >= self.config.training.steps
 
     def advance(self, task: Task) -> None:
-        """Makes the next step. Raises TrainingDivergedError, CannotWriteError, LostRankError."""
+        """Makes the next step. Raises CannotWriteError, LostRankError."""
         begun = time.monotonic()
         result, batch = self._updates.make()
         step = self.tally.step
@@ -96,7 +143,7 @@ class Session:
             return None
         model, device = self._updates.model, self._updates.device
         with watching(model) as saturation:
-            metrics = validate(model, self._held_out, self.config, step, device)
+            metrics = validate(model, self._held_out, self._updates.config, step, device)
         if self._measure:
             metrics |= self._measure(model)
         snapshot = snapshot_path(self.run, step)
@@ -104,32 +151,46 @@ class Session:
         write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], device)
         self._log.append("validation", step, {**metrics, **saturation.figures(), "seconds": self._seconds()})
         self._validated_step = step
+        self._watch(step, metrics)
         return ValidationRecord(step, metrics, snapshot)
 
     def save(self, record: ValidationRecord | None, *, always: bool = False) -> None:
         """Writes a checkpoint where it is due: at each interval, after the last step and for the best validation yet. Raises CannotWriteError."""
         step = self.tally.step
-        due = always or self.finished or step % self.config.training.checkpoint_interval == 0 or (record is not None and self._is_best(record))
+        regular = step % self.config.training.checkpoint_interval == 0 or (record is not None and self._is_best(record))
+        due = always or self.finished or regular
         # A checkpoint of a stopped run is written again when its validation was made up for.
         if not due or (step == self._saved_step and record is None):
             return
         self.tally.seconds = self._seconds()
-        content = {
-            **self._updates.state(),
+        rules, doubts = self.config.recovery, self._updates.watch.doubts(step, self.config.recovery) if self.remedies_left else []
+        self.checkpoints.save(
+            step,
+            {**self._updates.state(), **self._about()},
+            mel_loss=record.metrics["mel_loss"] if record else None,
+            keep=self.config.training.keep_checkpoints,
+            regular=regular,
+            doubts=doubts,
+            probation_steps=rules.probation_steps,
+        )
+        self._saved_step = step
+        self.note("running")
+
+    def _about(self) -> dict[str, Any]:
+        """What a checkpoint says of the run beside the state of its updates."""
+        return {
             "config": self.config.model_dump(mode="json"),
             "fingerprint": self._store.fingerprint,
             "language": self._store.config.text.language,
             "symbols": list(self._store.symbol_table.symbols),
             "speakers": list(self._store.speakers),
         }
-        mel_loss = record.metrics["mel_loss"] if record else None
-        self.checkpoints.save(step, content, mel_loss=mel_loss, keep=self.config.training.keep_checkpoints)
-        self._saved_step = step
-        self.note("running")
 
     def note(self, state: State) -> None:
         """Writes run.json. Raises CannotWriteError."""
-        totals = Totals(skipped_updates=self.tally.skipped_updates, overflows=self.tally.overflows, seconds=round(self._seconds(), 3))
+        tally, restarts = self.tally, len(self._updates.restarts)
+        seconds = round(self._seconds(), 3)
+        totals = Totals(skipped_updates=tally.skipped_updates, overflows=tally.overflows, seconds=seconds, restarts=restarts)
         language = self._store.config.text.language
         known = {"fingerprint": self._store.fingerprint, "language": language, "ranks": self._ranks.count}
         write_state(self.run, RunState(state=state, step=self.tally.step, totals=totals, **known))
@@ -167,6 +228,11 @@ class Session:
                 self.run, self.config.training.steps, last, aim, needed,
             )  # fmt: skip
 
+    def _watch(self, step: int, metrics: Mapping[str, float]) -> None:
+        updates = self._updates
+        validations = updates.watch.validations.after(step, metrics, updates.config.guided_attention, self.config.recovery)
+        updates.watch = updates.watch.but(validations=validations)
+
     def _is_best(self, record: ValidationRecord) -> bool:
         best = self.checkpoints.index().best_entry
         return best is None or best.mel_loss is None or record.metrics["mel_loss"] < best.mel_loss
@@ -185,14 +251,9 @@ class Session:
         return figures
 
     def _report(self, anomaly: Anomaly, result: StepResult, batch: Batch) -> None:
-        step, in_a_row = self.tally.step, self.tally.skipped_in_a_row
-        path = write_anomaly(self.run / "anomalies", step, anomaly, batch, {**result.figures(), "skipped_in_a_row": in_a_row})
+        step, in_a_row = self.tally.step, self._updates.watch.updates.skipped.count
+        write_anomaly(self.run / "anomalies", step, anomaly, batch, {**result.figures(), "skipped_in_a_row": in_a_row})
         logger.warning("step %d: update skipped: %s", step, anomaly)
-        if self._updates.diverged:
-            raise TrainingDivergedError(
-                f"{in_a_row} updates in a row were not finite (recovery.max_skipped_updates), the last at step {step}: {anomaly}; see {path.parent}; "
-                f"lower optimiser.learning_rate or optimiser.clip_norm, or correct the utterances that are named"
-            )
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._begun, 3)

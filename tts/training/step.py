@@ -1,5 +1,6 @@
 """One update of the weights."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -56,6 +57,8 @@ class StepResult:
     """The gradient scaler was too bold: no update, but nothing is wrong."""
     anomaly: Anomaly | None
     """The first thing that was not finite: no update."""
+    loss_value: float
+    """The loss, as the check read it."""
 
     def figures(self) -> dict[str, float]:
         """Loss, terms and what belongs to them, gradient norm, learning rate and reduction factor as numbers; waits for the device."""
@@ -112,7 +115,8 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     norms_P = norm_of_each(gradients)
     norm = torch.linalg.vector_norm(torch.stack(norms_P))
     statistics_norm = get_total_norm([buffer for buffer in model.buffers() if buffer.is_floating_point()])
-    healthy = bool(torch.stack([losses.total, norm, statistics_norm]).isfinite().all())
+    loss_value, *norms_read = torch.stack([losses.total, norm, statistics_norm]).tolist()
+    healthy = all(map(math.isfinite, (loss_value, *norms_read)))
     anomaly, overflow = None, False
     if healthy:
         clip_grads_with_norm_(model.parameters(), config.optimiser.clip_norm, norm)
@@ -127,7 +131,7 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     scale = model.recogniser.bound.scale if model.recogniser else None
     further = losses.counts if scale is None else {**losses.counts, "mutual_information_scale": scale}
     learner.clock.end_of("update")
-    return StepResult(losses.total, losses.terms, further, norm, norms_P, rate, factor, overflow, anomaly)
+    return StepResult(losses.total, losses.terms, further, norm, norms_P, rate, factor, overflow, anomaly, loss_value)
 
 
 def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:

@@ -1,6 +1,7 @@
 """The updates of a run, one after another: the network, the batches, the counts. Every rank has them, and they are equal on all."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -9,19 +10,21 @@ from tts.config import Config
 from tts.data.batch import Batch
 from tts.data.batches import TrainingBatches
 from tts.data.store import FeatureStore
+from tts.losses.guided_attention import guided_attention_weight
 from tts.training.modules_log import by_part
 from tts.training.precision import choose_device, choose_precision
 from tts.training.ranks import Ranks
+from tts.training.recovery.ladder import Restart, effective_config
+from tts.training.recovery.watch import Watch
 from tts.training.schedule import reduction_factor
 from tts.training.step import StepResult, new_learner, train_step
 
 
 @dataclass
 class Tally:
-    """Counts that belong to the checkpoint."""
+    """Counts that belong to the checkpoint. All but the step are sums over the whole run, with what its restarts abandoned."""
 
     step: int = 0
-    skipped_in_a_row: int = 0
     skipped_updates: int = 0
     overflows: int = 0
     seconds: float = 0.0
@@ -30,37 +33,41 @@ class Tally:
 class Updates:
     """Makes one update after another."""
 
-    def __init__(self, store: FeatureStore, config: Config, ranks: Ranks) -> None:
-        """Fresh weights. Raises UsageError."""
+    def __init__(self, store: FeatureStore, config: Config, ranks: Ranks, restarts: Sequence[Restart] = ()) -> None:
+        """Fresh weights, those of a run that has begun anew after so many restarts. Raises UsageError."""
         self.device = choose_device(config.training.device)
-        precision = choose_precision(config.training.precision, self.device)
-        self.config, self.ranks = config, ranks
-        self._batches = TrainingBatches(store, store.train, config.data, config.model.largest_reduction_factor, config.training.seed)
+        self._asked, self._store, self.ranks = config, store, ranks
+        self.restarts = tuple(restarts)
+        """Why and how the run went back, so far."""
+        self.config = effective_config(config, self.restarts)
+        """What holds now: the run's configuration, as its restarts have changed it."""
+        precision = choose_precision(self.config.training.precision, self.device)
+        self._batches = self._plan()
         sizes = {"symbols": len(store.symbol_table), "mels": config.audio.mels, "speakers": max(1, len(store.speakers))}
-        self._learner = new_learner(config, **sizes, precision=precision, ranks=ranks)
+        self._learner = new_learner(self.config, **sizes, precision=precision, ranks=ranks)
         self.model = self._learner.model
         self.model.normalise_by(torch.from_numpy(store.mel_mean), torch.from_numpy(store.mel_deviation))
         if self.model.recogniser:
             self.model.recogniser.listen_for(store.symbol_table.spoken)
-        self.tally = Tally()
-
-    @property
-    def diverged(self) -> bool:
-        """Whether too many updates in a row were not finite."""
-        return self.tally.skipped_in_a_row >= self.config.recovery.max_skipped_updates
+        self.tally, self.watch = Tally(), Watch()
 
     def state(self) -> dict[str, Any]:
         """All that updates depend on and change, but for the configuration and the features."""
         learner = self._learner
         states = {"model": learner.model.state_dict(), "optimiser": learner.optimiser.state_dict(), "scaler": learner.scaler.state_dict()}
-        return {**states, "tally": asdict(self.tally)}
+        restarts = [restart.model_dump() for restart in self.restarts]
+        return {**states, "tally": asdict(self.tally), "watch": self.watch.model_dump(), "restarts": restarts}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` gave."""
+        """Goes on from what `state` gave; checkpoints of older versions have no watch and no restarts."""
+        self.restarts = tuple(Restart.model_validate(values) for values in state.get("restarts", ()))
+        self._adopt(effective_config(self._asked, self.restarts))
         self._learner.model.load_state_dict(state["model"])
         self._learner.optimiser.load_state_dict(state["optimiser"])
         self._learner.scaler.load_state_dict(state["scaler"])
-        self.tally = Tally(**state["tally"])
+        known = {field.name for field in fields(Tally)}
+        self.tally = Tally(**{name: value for name, value in state["tally"].items() if name in known})
+        self.watch = Watch.model_validate(state.get("watch", {}))
         self.model.reduce_by(reduction_factor(self.config, self.tally.step))
 
     def by_part(self, result: StepResult) -> dict[str, dict[str, float]]:
@@ -81,12 +88,35 @@ class Updates:
             on_device = batch.to(self.device)
             self._learner.clock.end_of("data")
             result = train_step(self._learner, on_device, self.config, step)
+        self._count(step, result)
+        return result, batch
+
+    def _count(self, step: int, result: StepResult) -> None:
         self.tally.step = step
         if result.anomaly:
             self.tally.skipped_updates += 1
-            self.tally.skipped_in_a_row += 1
         elif result.overflow:
             self.tally.overflows += 1
-        else:
-            self.tally.skipped_in_a_row = 0
-        return result, batch
+        updates = self.watch.updates.after(
+            step,
+            result.loss_value,
+            reduction_factor=result.reduction_factor,
+            guidance=guided_attention_weight(self.config.guided_attention, step),
+            offence=str(result.anomaly) if result.anomaly else None,
+            overflow=result.overflow,
+            rules=self.config.recovery,
+        )
+        self.watch = self.watch.but(updates=updates)
+
+    def _adopt(self, config: Config) -> None:
+        """Goes on under another configuration, of those that restarts make of one."""
+        if config == self.config:
+            return
+        self.config = config
+        self._batches = self._plan()
+        precision = choose_precision(config.training.precision, self.device)
+        self._learner = replace(self._learner, precision=precision, scaler=precision.scaler())
+
+    def _plan(self) -> TrainingBatches:
+        config = self.config
+        return TrainingBatches(self._store, self._store.train, config.data, config.model.largest_reduction_factor, config.training.seed)

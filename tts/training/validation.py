@@ -41,9 +41,11 @@ VALIDATION_METRICS = (
     "attention_diagonality",
     "gate_accuracy",
     "gate_stop_error",
+    "gate_on_time",
 )
 """loss: as minimised at that step. mel_loss: MSE after the postnet, whatever losses.mel is. gate_loss: without positive weight.
-gate_stop_error: frames, infinite as long as some gate never opens. The others: tts/diagnostics."""
+gate_stop_error: frames, infinite as long as some gate never opens. gate_on_time: share of the clips in whose last quarter it first
+opens. The others: tts/diagnostics."""
 
 RECOGNISER_METRICS = {"recogniser_error_rate": "model.recogniser"}
 """Of a network with a recogniser, beside VALIDATION_METRICS, and the knob that gives it one. Errors of what it hears in the decoder's states, a label
@@ -118,6 +120,7 @@ def validate(model: Tacotron2, batches: Sequence[Batch], config: Config, step: i
         **{f"attention_{name}": attention_means[name] for name in ("entropy", "focus", "diagonality")},
         "gate_accuracy": gate_means["accuracy"],
         "gate_stop_error": gate_means["stop_error_frames"],
+        "gate_on_time": gate_means["on_time"],
         **({"recogniser_error_rate": errors / labels if labels else math.nan} if model.recogniser else {}),
     }
 

@@ -42,13 +42,21 @@ _KNOBS = (
     "training.seed",
     "training.precision",
     "recovery.max_skipped_updates",
+    "recovery.divergence_factor",
+    "recovery.divergence_steps",
+    "recovery.aligned_diagonality",
+    "recovery.collapse_share",
+    "recovery.collapse_validations",
     "tuning.knobs",
     "tuning.conditions",
     "tuning.objective",
     "tuning.free_running_utterances",
     "tuning.steps",
     "tuning.validation_interval",
+    "tuning.trial_restarts",
 )
+_REMEDIES = ("recovery.remedies", "recovery.probation_steps")
+"""What matters beside these where a trial may restart."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines about every trial repeat what the worker logs
 
@@ -103,8 +111,9 @@ class Plan(BaseModel):
         if self.features != other.features:
             found.append(f"the features' fingerprint is {other.features}, the study's is {self.features}")
         ours, theirs = flatten(self.config), flatten(other.config)
+        named = {*_KNOBS, *(_REMEDIES if self.config.tuning.trial_restarts else ())}
         decisive = [
-            name for name in ours if (name.startswith(tuple(f"{section}." for section in _SECTIONS)) or name in _KNOBS) and name not in self.space
+            name for name in ours if (name.startswith(tuple(f"{section}." for section in _SECTIONS)) or name in named) and name not in self.space
         ]
         found += [f"{name} is {_show(theirs[name])}, the study's is {_show(ours[name])}" for name in decisive if ours[name] != theirs.get(name)]
         ranges = [name for name in self.space if name in other.space and self.space[name] != other.space[name]]

@@ -7,7 +7,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from tts.config.load import flatten
+from tts.config.load import flatten, override
 from tts.errors import PreemptedError, ServiceUnavailableError
 from tts.training.preemption import StopFlag
 from tts.tuning.budget import Budget, covered
@@ -36,7 +36,13 @@ def test_a_trial_takes_its_values_and_the_studys_budget_of_steps(base):
         "training.validation_interval": 2,
         "training.checkpoint_interval": 2,
         "training.keep_checkpoints": 1,
+        "recovery.remedies": [],
     }
+
+
+def test_a_trial_has_as_many_remedies_as_the_study_says(base):
+    config = trial_config(override(base, {"tuning.trial_restarts": 2}), {})
+    assert config.recovery.remedies == base.recovery.remedies[:2]
 
 
 @pytest.mark.slow

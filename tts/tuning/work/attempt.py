@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 def trial_config(config: Config, params: Mapping[str, Any]) -> Config:
     """What a trial trains with: the study's configuration, its values for the searched knobs, and the trial's budget. Raises UsageError.
 
+    A trial has the first `tuning.trial_restarts` remedies of the ladder, by default none: a trial that goes wrong has failed, where a remedy would
+    let it go on with other values than those that it is told of.
+
     A trial checkpoints at least four times, never between validations: a lost worker costs a quarter of it at most. Seeds are those of the
     study's configuration in every trial, so that trials differ by their values alone.
     """
@@ -47,6 +50,7 @@ def trial_config(config: Config, params: Mapping[str, Any]) -> Config:
         "training.validation_interval": tuning.validation_interval,
         "training.checkpoint_interval": quarter,
         "training.keep_checkpoints": 1,
+        "recovery.remedies": [remedy.model_dump() for remedy in config.recovery.remedies[: tuning.trial_restarts]],
     }
     return override(apply(config, params), budget, "trial")
 
