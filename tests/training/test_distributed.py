@@ -165,7 +165,9 @@ def test_who_has_it_names_it(features, tiny, tmp_path):
 def test_a_rank_that_fails_within_a_step_ends_the_others(features, tiny, tmp_path):
     values = [values_of(tiny, {"data.frame_budget": 4000})]
     leader, failed = processes.run(2, processes.updates, features, values, 2, tmp_path, processes.out_of_memory)
-    assert failed == ("OutOfMemoryError", "as a device says it")
+    assert failed[0] == "DeviceMemoryError"
+    assert "the device of rank 1 is out of memory in training" in failed[1]
+    assert "lower data.frame_budget, now 4000, and start all of them again" in failed[1]
     assert leader[0] == "LostRankError"
 
 

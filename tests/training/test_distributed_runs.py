@@ -82,6 +82,16 @@ def test_a_signal_to_any_rank_stops_all_and_another_number_goes_on(straight, sto
     assert_same(run, straight)
 
 
+@pytest.mark.parametrize(("interval", "kind", "code"), [(1, "ShortOfMemoryError", 75), (4, "TooLittleMemoryError", 64)])
+def test_all_stop_where_memory_is_short(store, config, tmp_path, interval, kind, code):
+    knobs = {"recovery.memory_share": 1e-9, "training.checkpoint_interval": interval}
+    leader, other = go(2, store, override(config, knobs), tmp_path / "run")
+
+    assert (leader[0], other) == (kind, code)
+    assert leader[1].startswith("memory is short: ")
+    assert (read_state(tmp_path / "run").state, read_state(tmp_path / "run").step) == ("preempted", 1)
+
+
 @pytest.mark.slow
 def test_a_rank_that_is_killed_ends_the_others_and_one_process_goes_on(straight, store, config, tmp_path):
     run = tmp_path / "run"

@@ -114,13 +114,19 @@ def check_budget(store: FeatureStore, indices: NDArray[np.int64], config: DataCo
     """Raises UsageError naming the longest utterance if it alone exceeds the frame budget, or if there is no utterance at all."""
     if not len(indices):
         raise UsageError(f"feature store {store.folder} has no utterances to make batches of")
-    longest = indices[np.argmax(store.frames[indices])]
-    frames = _padded(int(store.frames[longest]), reduction_factor)
+    utterance, frames = longest_of(store, indices, reduction_factor)
     if frames > config.frame_budget:
         raise UsageError(
-            f"utterance {store.ids[longest]!r} has {frames} frames, more than data.frame_budget ({config.frame_budget}); "
+            f"utterance {store.ids[utterance]!r} has {frames} frames, more than data.frame_budget ({config.frame_budget}); "
             f"raise data.frame_budget or lower quality.max_seconds"
         )
+
+
+def longest_of(store: FeatureStore, indices: Indices, reduction_factor: int) -> tuple[int, int]:
+    """Number of the longest of some utterances, and its frames, padded."""
+    numbers = np.asarray(indices, dtype=np.int64)
+    utterance = int(numbers[np.argmax(store.frames[numbers])])
+    return utterance, _padded(int(store.frames[utterance]), reduction_factor)
 
 
 def _under_budget(frames: NDArray[np.int64], ordered: NDArray[np.int64], config: DataConfig, reduction_factor: int) -> list[NDArray[np.int64]]:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from tts.config import Config
 from tts.data.store import FeatureStore
-from tts.errors import INTERRUPTED, PreemptedError, TrainingDivergedError
+from tts.errors import INTERRUPTED, TrainingDivergedError
 from tts.progress import Progress, Task
 from tts.training.cores import set_threads
+from tts.training.memory import MemoryWatch
 from tts.training.preemption import StopFlag
 from tts.training.ranks import ALONE, DIVERGED, GO_BACK, Ranks
 from tts.training.run_folder import holding
@@ -43,14 +44,15 @@ def train(
 
     A caller may leave the loop; the folder can be resumed. Nothing is done before the first record is asked for.
     Raises UsageError (features, device or an earlier run that do not fit), DataError (damaged run), CannotWriteError,
-    TrainingDivergedError, and PreemptedError or KeyboardInterrupt once the flag is set and a checkpoint is written; LostRankError.
+    TrainingDivergedError, and PreemptedError or KeyboardInterrupt once the flag is set and a checkpoint is written; LostRankError;
+    ShortOfMemoryError (a PreemptedError) or TooLittleMemoryError (memory.py) likewise, and DeviceMemoryError (device_memory.py).
     """
     store.check(config)
     set_threads(config.training.threads, ranks.here)
     with holding(run):
         session = Session(store, config, run, measure, ranks)
         with session.noting_the_end(), progress.task("Training", total=config.training.steps, done=session.tally.step) as task:
-            yield from _records(session, task, stop, ranks)
+            yield from _records(session, task, stop, ranks, MemoryWatch(config))
 
 
 def follow(store: FeatureStore, config: Config, *, stop: StopFlag, ranks: Ranks) -> int:
@@ -65,6 +67,7 @@ def follow(store: FeatureStore, config: Config, *, stop: StopFlag, ranks: Ranks)
     if state is None:
         return 0
     updates.load(state)
+    memory = MemoryWatch(config)
     while not ranks.agree(stop):
         if ranks.heard == GO_BACK:
             state = ranks.begun(updates.device)
@@ -73,6 +76,7 @@ def follow(store: FeatureStore, config: Config, *, stop: StopFlag, ranks: Ranks)
             updates.load(state)
             continue
         updates.make()
+        memory.stepped(stop)
         if ranks.agree(stop):
             break
     if ranks.heard == DIVERGED:
@@ -81,28 +85,31 @@ def follow(store: FeatureStore, config: Config, *, stop: StopFlag, ranks: Ranks)
     if ranks.over:
         return 0
     ranks.end()
-    return INTERRUPTED if isinstance(stop.error(updates.tally.step), KeyboardInterrupt) else PreemptedError.exit_code
+    error = stop.error(updates.tally.step, worthwhile=memory.worthwhile)
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else error.exit_code
 
 
-def _records(session: Session, task: Task, stop: StopFlag, ranks: Ranks) -> Generator[ValidationRecord, None, None]:
+def _records(session: Session, task: Task, stop: StopFlag, ranks: Ranks, memory: MemoryWatch) -> Generator[ValidationRecord, None, None]:
     while True:
         if _went_back(session, task, stop, ranks):
             continue
         # First what the step just made left to do: a resumed run may have been stopped before its validation.
         if session.tally.step > 0:
-            record = session.validate()
+            record = session.validate(stop)
             session.save(record)
             if record:
                 yield record
             if session.trouble:
                 continue
-        if session.finished:
+            memory.look(stop)
+        if session.finished and not session.validation_due:
             return
         if not ranks.agree(stop):
             session.advance(task)
+            memory.stepped(stop)
         if ranks.agree(stop):
             session.save(None, always=session.tally.step > 0)
-            raise stop.error(session.tally.step)
+            raise stop.error(session.tally.step, worthwhile=memory.worthwhile)
 
 
 def _went_back(session: Session, task: Task, stop: StopFlag, ranks: Ranks) -> bool:

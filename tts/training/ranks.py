@@ -75,17 +75,17 @@ class Ranks:
             return self._share(None, device)
 
     def agree(self, stop: StopFlag, say: int = GO) -> bool:
-        """Whether to make no further step: if any rank was asked to stop, then all are now, by the same signal; or it is over.
+        """Whether to make no further step: if any rank was asked to stop, then all are now, for the same reason; or it is over.
 
-        Rank 0 may say GO_BACK, before which a signal waits its turn, or DIVERGED; who follows finds it in `heard`.
+        Rank 0 may say GO_BACK, before which a stop waits its turn, or DIVERGED; who follows finds it in `heard`.
         """
         if not self.together:
             return bool(stop)
-        self.heard = self._exchange(max(say, int(stop.signal or GO)))
+        self.heard = self._exchange(max(say, stop.word))
         if self.heard == OVER:
             self._heard()
         elif self.heard not in (GO, GO_BACK, DIVERGED):
-            stop.set(self.heard)
+            stop.hear(self.heard)
         return self.heard not in (GO, GO_BACK)
 
     def end(self) -> None:

@@ -26,7 +26,8 @@ from tts.errors import DataError, UsageError
 from tts.storage import clear_partial, prepare_folder, reporting, write_text
 
 State = Literal["running", "finished", "preempted", "interrupted", "stopped", "diverged"]
-"""running: under way, or killed. preempted: by SIGTERM. interrupted: by Ctrl-C. stopped: by the caller, as a trial that is pruned."""
+"""running: under way, or killed. preempted: by SIGTERM, or for memory that was short. interrupted: by Ctrl-C.
+stopped: by the caller, as a trial that is pruned."""
 
 FOREIGN = ("features.json", "study.json", "metadata.csv", "manifest.jsonl")
 """Files of other stages: a folder that has one is not a run's, and training there would overwrite its config.json."""
@@ -44,6 +45,8 @@ class Totals(BaseModel):
     seconds: float = 0.0
     restarts: int = 0
     """Times that it went back to where it was healthy."""
+    frame_budget_halvings: int = 0
+    """Times that a device out of memory has halved the batches."""
 
 
 class RunState(BaseModel):

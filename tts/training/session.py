@@ -10,7 +10,6 @@ from typing import Any
 from tts.config import Config
 from tts.config.load import to_json
 from tts.data.batch import Batch
-from tts.data.batches import collate, evaluation_batches
 from tts.data.store import FeatureStore
 from tts.errors import PreemptedError, TrainingDivergedError
 from tts.progress import Task
@@ -18,19 +17,20 @@ from tts.storage import write_text
 from tts.training.anomaly import Anomaly, write_anomaly
 from tts.training.checkpoint import Checkpoints, check_resumable
 from tts.training.corpus_record import write_corpus_record
+from tts.training.held_out import AbandonedError, HeldOut
 from tts.training.metrics_log import MetricsLog
 from tts.training.modules_log import ModulesLog
+from tts.training.preemption import StopFlag, TooLittleMemoryError
 from tts.training.ranks import Ranks
 from tts.training.recovery.abandoned import drop_after, set_aside
 from tts.training.recovery.ladder import describe
 from tts.training.recovery.trouble import Trouble
 from tts.training.restart import diverged, go_back
 from tts.training.run_folder import RunState, State, Totals, clear_after, write_state
-from tts.training.saturation import watching
 from tts.training.schedule import reduction_factor
 from tts.training.step import StepResult
 from tts.training.updates import Tally, Updates
-from tts.training.validation import SNAPSHOT_UTTERANCES, Measure, ValidationRecord, snapshot_path, validate, write_snapshot
+from tts.training.validation import Measure, ValidationRecord, snapshot_path
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,7 @@ class Session:
         self.run, self.config, self._store, self._measure, self._ranks = run, config, store, measure, ranks
         self.checkpoints, self._log = Checkpoints(run), MetricsLog(run / "metrics.jsonl")
         self._modules = ModulesLog(run / "modules.jsonl")
-        self._held_out = evaluation_batches(store, store.held_out, config.data, config.model.largest_reduction_factor)
-        self._pictured = store.held_out[:SNAPSHOT_UTTERANCES]
+        self._held_out = HeldOut(store, config)
         self._resume()
         self._settle()
         self._warn()
@@ -135,21 +134,29 @@ class Session:
             self._report(result.anomaly, result, batch)
         task.advance(1, **shown)
 
-    def validate(self) -> ValidationRecord | None:
-        """Validates where it is due and not yet done: at each interval and after the last step."""
+    @property
+    def validation_due(self) -> bool:
+        """Whether a validation belongs to this step, and is not yet done: at each interval and after the last step."""
         step = self.tally.step
-        due = step % self.config.training.validation_interval == 0 or self.finished
-        if not due or step == self._validated_step:
+        return (step % self.config.training.validation_interval == 0 or self.finished) and step != self._validated_step
+
+    def validate(self, stop: StopFlag) -> ValidationRecord | None:
+        """Validates where it is due, unless the run is to stop before it is done. Raises DeviceMemoryError."""
+        if not self.validation_due:
             return None
-        model, device = self._updates.model, self._updates.device
-        with watching(model) as saturation:
-            metrics = validate(model, self._held_out, self._updates.config, step, device)
+        try:
+            return self._validate(stop)
+        except AbandonedError:
+            return None
+
+    def _validate(self, stop: StopFlag) -> ValidationRecord:
+        step, model, device = self.tally.step, self._updates.model, self._updates.device
+        metrics, saturation = self._held_out.validate(model, self._updates.config, step, device, self.tally, stop)
         if self._measure:
             metrics |= self._measure(model)
         snapshot = snapshot_path(self.run, step)
-        pictured = collate(self._store, self._pictured, self.config.model.largest_reduction_factor)
-        write_snapshot(snapshot, model, pictured, [self._store.texts[i] for i in self._pictured], device)
-        self._log.append("validation", step, {**metrics, **saturation.figures(), "seconds": self._seconds()})
+        self._held_out.picture(snapshot, model, device, self.tally)
+        self._log.append("validation", step, {**metrics, **saturation, "seconds": self._seconds()})
         self._validated_step = step
         self._watch(step, metrics)
         return ValidationRecord(step, metrics, snapshot)
@@ -188,9 +195,14 @@ class Session:
 
     def note(self, state: State) -> None:
         """Writes run.json. Raises CannotWriteError."""
-        tally, restarts = self.tally, len(self._updates.restarts)
-        seconds = round(self._seconds(), 3)
-        totals = Totals(skipped_updates=tally.skipped_updates, overflows=tally.overflows, seconds=seconds, restarts=restarts)
+        tally, seconds = self.tally, round(self._seconds(), 3)
+        totals = Totals(
+            skipped_updates=tally.skipped_updates,
+            overflows=tally.overflows,
+            seconds=seconds,
+            restarts=len(self._updates.restarts),
+            frame_budget_halvings=tally.frame_budget_halvings,
+        )
         language = self._store.config.text.language
         known = {"fingerprint": self._store.fingerprint, "language": language, "ranks": self._ranks.count}
         write_state(self.run, RunState(state=state, step=self.tally.step, totals=totals, **known))
@@ -200,7 +212,7 @@ class Session:
         """Writes into run.json how the block ended."""
         try:
             yield
-        except PreemptedError:
+        except (PreemptedError, TooLittleMemoryError):
             self.note("preempted")
             raise
         except KeyboardInterrupt:

@@ -92,8 +92,20 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     is not finite, weights, Adam's state and statistics stay as they were. But for CTC, which reads lengths on the CPU,
     the only wait for the device is the check.
 
+    A device that runs out of memory (torch.OutOfMemoryError) has no step behind it either: what is left of the attempt are gradients.
+
     Ranks that train together each give their part of a batch. Whatever is looked at after the backward pass is a sum over all of them.
     """
+    statistics = [buffer.clone() for buffer in learner.model.buffers()]
+    try:
+        return _make(learner, batch, config, step, statistics)
+    except torch.OutOfMemoryError:
+        _put_back(learner.model, statistics)
+        raise
+
+
+def _make(learner: Learner, batch: Batch, config: Config, step: int, statistics: list[Tensor]) -> StepResult:
+    """`statistics`: the network's buffers as they were before."""
     model, optimiser, scaler = learner.model, learner.optimiser, learner.scaler
     reseed(config.training.seed, step, learner.ranks.rank)
     rate = learning_rate(config.optimiser, step)
@@ -101,7 +113,6 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
         group["lr"] = rate
     factor = reduction_factor(config, step)
     model.reduce_by(factor)
-    statistics = [buffer.clone() for buffer in model.buffers()]
     model.train()
     optimiser.zero_grad()
     output = _forward(learner, batch)
@@ -120,18 +131,22 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     anomaly, overflow = None, False
     if healthy:
         clip_grads_with_norm_(model.parameters(), config.optimiser.clip_norm, norm)
-        scaler.step(optimiser)
         _remember_style(learner, output, batch)
+        scaler.step(optimiser)
     else:
         overflow = scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE and bool(losses.total.isfinite() & statistics_norm.isfinite())
         anomaly = None if overflow else _find_offender(learner, batch, own, losses.total, config, step)
-        for buffer, before in zip(model.buffers(), statistics, strict=True):
-            buffer.copy_(before)
+        _put_back(model, statistics)
     scaler.update()
     scale = model.recogniser.bound.scale if model.recogniser else None
     further = losses.counts if scale is None else {**losses.counts, "mutual_information_scale": scale}
     learner.clock.end_of("update")
     return StepResult(losses.total, losses.terms, further, norm, norms_P, rate, factor, overflow, anomaly, loss_value)
+
+
+def _put_back(model: Tacotron2, buffers: list[Tensor]) -> None:
+    for buffer, before in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
 
 
 def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:
@@ -143,7 +158,7 @@ def _forward(learner: Learner, batch: Batch) -> Tacotron2Output:
 
 
 def _remember_style(learner: Learner, output: Tacotron2Output, batch: Batch) -> None:
-    """Only after an update, and by the whole batch: all ranks have the same mean."""
+    """Only with an update, and by the whole batch: all ranks have the same mean."""
     if learner.model.style and output.style_BHK is not None:
         sum_HK = learner.ranks.add(output.style_BHK.detach().sum(0).to(learner.model.style.mean_HK.dtype))
         learner.model.style.remember(sum_HK / len(batch.all_ids))

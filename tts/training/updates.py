@@ -11,6 +11,7 @@ from tts.data.batch import Batch
 from tts.data.batches import TrainingBatches
 from tts.data.store import FeatureStore
 from tts.losses.guided_attention import guided_attention_weight
+from tts.training.device_memory import halve, halved, of_several_ranks, undone
 from tts.training.modules_log import by_part
 from tts.training.precision import choose_device, choose_precision
 from tts.training.ranks import Ranks
@@ -28,6 +29,10 @@ class Tally:
     skipped_updates: int = 0
     overflows: int = 0
     seconds: float = 0.0
+    frame_budget_halvings: int = 0
+    """Times that a device out of memory has halved the batches from there on."""
+    validation_halvings: int = 0
+    """... and those of validations, of which only rank 0 knows."""
 
 
 class Updates:
@@ -42,6 +47,7 @@ class Updates:
         self.config = effective_config(config, self.restarts)
         """What holds now: the run's configuration, as its restarts have changed it."""
         precision = choose_precision(self.config.training.precision, self.device)
+        self.tally, self.watch = Tally(), Watch()
         self._batches = self._plan()
         sizes = {"symbols": len(store.symbol_table), "mels": config.audio.mels, "speakers": max(1, len(store.speakers))}
         self._learner = new_learner(self.config, **sizes, precision=precision, ranks=ranks)
@@ -49,7 +55,6 @@ class Updates:
         self.model.normalise_by(torch.from_numpy(store.mel_mean), torch.from_numpy(store.mel_deviation))
         if self.model.recogniser:
             self.model.recogniser.listen_for(store.symbol_table.spoken)
-        self.tally, self.watch = Tally(), Watch()
 
     def state(self) -> dict[str, Any]:
         """All that updates depend on and change, but for the configuration and the features."""
@@ -68,6 +73,7 @@ class Updates:
         known = {field.name for field in fields(Tally)}
         self.tally = Tally(**{name: value for name, value in state["tally"].items() if name in known})
         self.watch = Watch.model_validate(state.get("watch", {}))
+        self._batches = self._plan()
         self.model.reduce_by(reduction_factor(self.config, self.tally.step))
 
     def by_part(self, result: StepResult) -> dict[str, dict[str, float]]:
@@ -80,14 +86,13 @@ class Updates:
         return self._learner.clock.means()
 
     def make(self) -> tuple[StepResult, Batch]:
-        """The next update, and this rank's part of its batch. Raises LostRankError."""
+        """The next update, and this rank's part of its batch. Raises LostRankError, DeviceMemoryError."""
+        step = self.tally.step + 1
         with self.ranks.step():
-            step = self.tally.step + 1
-            self._learner.clock.start()
-            batch = self._batches.part(step - 1, self.ranks.rank, self.ranks.count)
-            on_device = batch.to(self.device)
-            self._learner.clock.end_of("data")
-            result = train_step(self._learner, on_device, self.config, step)
+            result, batch = self._attempt(step)
+            while result is None:
+                self._halve(batch)
+                result, batch = self._attempt(step)
         self._count(step, result)
         return result, batch
 
@@ -113,10 +118,28 @@ class Updates:
         if config == self.config:
             return
         self.config = config
-        self._batches = self._plan()
         precision = choose_precision(config.training.precision, self.device)
         self._learner = replace(self._learner, precision=precision, scaler=precision.scaler())
 
+    def _attempt(self, step: int) -> tuple[StepResult | None, Batch]:
+        """None where the device is out of memory."""
+        self._learner.clock.start()
+        batch = self._batches.part(step - 1, self.ranks.rank, self.ranks.count)
+        try:
+            on_device = batch.to(self.device)
+            self._learner.clock.end_of("data")
+            return train_step(self._learner, on_device, self.config, step), batch
+        except torch.OutOfMemoryError as error:
+            if self.ranks.together:
+                raise of_several_ranks(batch, self.ranks, self.config) from error
+            return None, batch
+
+    def _halve(self, batch: Batch) -> None:
+        self._learner = undone(self._learner)
+        self.tally.frame_budget_halvings = halve(self._store, self._store.train, self.config, self.tally.frame_budget_halvings, batch, "training")
+        self._batches = self._plan()
+
     def _plan(self) -> TrainingBatches:
-        config = self.config
-        return TrainingBatches(self._store, self._store.train, config.data, config.model.largest_reduction_factor, config.training.seed)
+        config, store = self.config, self._store
+        data = halved(store, store.train, config, self.tally.frame_budget_halvings)
+        return TrainingBatches(store, store.train, data, config.model.largest_reduction_factor, config.training.seed)

@@ -7,7 +7,7 @@ Shape letters: B batch, N symbols, T frames, S decoder steps, M mels.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def snapshot_path(run: Path, step: int) -> Path:
 
 
 @torch.no_grad()
-def validate(model: Tacotron2, batches: Sequence[Batch], config: Config, step: int, device: torch.device) -> dict[str, float]:
+def validate(model: Tacotron2, batches: Iterable[Batch], config: Config, step: int, device: torch.device) -> dict[str, float]:
     """The metrics that `validation_metrics` names. Batches may be on the host; one is on the device at a time."""
     model.eval()
     reseed(VALIDATION_SEED, 0)

@@ -85,10 +85,10 @@ def test_a_networks_measures_are_the_mean_over_the_utterances_in_any_batches(sto
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
 
-    together = speaking(store, override(base, {"tuning.free_running_utterances": 3}))(network)
+    together = speaking(store, override(base, {"tuning.free_running_utterances": 3}), StopFlag())(network)
     monkeypatch.setattr("tts.tuning.trials.spoken.BATCH", 1)
-    alone = speaking(store, override(base, {"tuning.free_running_utterances": 3}))(network)
-    first = speaking(store, override(base, {"tuning.free_running_utterances": 1}))(network)
+    alone = speaking(store, override(base, {"tuning.free_running_utterances": 3}), StopFlag())(network)
+    first = speaking(store, override(base, {"tuning.free_running_utterances": 1}), StopFlag())(network)
 
     assert tuple(together) == FREE_RUNNING_METRICS
     assert together == pytest.approx(alone, rel=1e-4)
@@ -105,7 +105,7 @@ def test_a_network_that_is_not_finite_has_no_score(store, base):
     for parameter in network.parameters():
         torch.nn.init.constant_(parameter, math.nan)
 
-    assert all(math.isnan(value) for value in speaking(store, base)(network).values())
+    assert all(math.isnan(value) for value in speaking(store, base, StopFlag())(network).values())
 
 
 def test_a_trial_speaks_where_the_objective_wants_it_and_else_saves_the_time(base, features, tmp_path):

@@ -17,7 +17,7 @@ from tts.errors import CannotWriteError, DataError, PreemptedError
 from tts.training.preemption import StopFlag
 from tts.training.run_folder import read_state
 from tts.tuning.database.storage import is_locked
-from tts.tuning.trials.trial import TrialFailedError, Work, load_trial_server, run_trial, tail
+from tts.tuning.trials.trial import TrialFailedError, TrialKilledError, Work, load_trial_server, run_trial, tail
 
 
 @pytest.fixture
@@ -105,6 +105,17 @@ def test_a_killed_process_is_a_failed_trial(work):
     with pytest.raises(TrialFailedError, match=re.escape("its process was killed by SIGKILL (out of memory?)")):
         run_trial(work, kill, StopFlag())
     assert_no_child_left()
+
+
+@pytest.mark.parametrize(
+    ("interval", "kind", "message"), [(1, PreemptedError, "fresh process"), (2, TrialKilledError, "only come to the same point")]
+)
+def test_a_trial_that_is_short_of_memory_is_not_failed_for_it(work, interval, kind, message):
+    """After a step that is worth it another process goes on; else it counts as killed, which is not tried again without end."""
+    short = override(work.config, {"recovery.memory_share": 1e-9, "training.checkpoint_interval": interval})
+    with pytest.raises(kind, match=message):
+        run_trial(replace(work, config=short), go_on, StopFlag())
+    assert (read_state(work.run).state, read_state(work.run).step) == ("preempted", 1)
 
 
 def test_a_crash_is_a_failed_trial_with_its_last_words(work):

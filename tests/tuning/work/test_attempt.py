@@ -8,13 +8,16 @@ import pytest
 from optuna.trial import TrialState
 
 from tts.config.load import flatten, override
+from tts.data.store import FeatureStore
 from tts.errors import PreemptedError, ServiceUnavailableError
 from tts.training.preemption import StopFlag
+from tts.training.run_folder import read_state
 from tts.tuning.budget import Budget, covered
 from tts.tuning.database.lock import is_locked
 from tts.tuning.database.retry import persistently
+from tts.tuning.database.storage import storage_url
 from tts.tuning.launch import LocalLauncher, Task
-from tts.tuning.study import open_study
+from tts.tuning.study import Plan, create_study, open_study
 from tts.tuning.work.attempt import trial_config
 from tts.tuning.work.halt import trial_seconds
 from tts.tuning.work.worker import work
@@ -197,6 +200,20 @@ def test_when_the_hours_are_over_trials_wait_at_a_checkpoint_and_an_extension_go
     assert list(trial.intermediate_values) == list(range(2, 41, 2))
     assert len(trial.user_attrs["spans"]) == 2
     assert Budget.state(study).gpu_hours_used * 3600 == pytest.approx(trial.user_attrs["seconds"], abs=0.01)
+
+
+def test_a_trial_that_is_always_short_of_memory_is_given_up(base, features, tmp_path):
+    """Each attempt makes one step, too few to begin again for, and the worker lives to say so."""
+    config = override(base, {"recovery.memory_share": 1e-9, "tuning.trials": 1, "tuning.max_retries": 1})
+    plan = Plan.of(config, FeatureStore.open(features).fingerprint, tmp_path / "study")
+    study = create_study(storage_url(tmp_path / "study", None), "voices", plan)
+
+    assert work(features, storage=study.url, name="voices", stop=StopFlag()).finished == 1
+
+    (trial,) = study.trials.trials
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["reason"].startswith("given up after 2 interrupted attempts, the last one: memory is short: ")
+    assert read_state(tmp_path / "study" / "trials" / "0").step == 2, "the second attempt went on from the first one's checkpoint"
 
 
 def test_workers_end_on_a_plateau_with_the_trials_under_way_finished(make_study, features):

@@ -44,7 +44,7 @@ def trial(features: Path, run: Path, config: Config, *, tracker: Tracker, progre
     if is_free_running(config):
         from tts.tuning.trials.spoken import speaking
 
-        measure = speaking(store, config)
+        measure = speaking(store, config, stop)
     with tracker.run(run.name) as tracked, closing(train(store, config, run, progress=progress, stop=stop, measure=measure)) as records:
         tracked.params(flatten(config))
         for record in records:

@@ -2,10 +2,10 @@
 
 Messages are JSON over a pipe. From the worker: the trial. To the worker: {"kind": "ready"} where it waits for a trial with everything loaded;
 {"kind": "validation", "step", "metrics"}, answered by {"prune": bool}; and at the end {"kind": "finished" | "pruned" | "preempted"} or
-{"kind": "failed" | "lost", "reason", "exit_code"}. A process that goes without one has crashed, or its worker has (lifeline.py).
+{"kind": "failed" | "lost" | "short", "reason", "exit_code"}. A process that goes without one has crashed, or its worker has (lifeline.py).
 
 Of several processes that train together only the first talks to the worker and holds the folder. The others follow it (training/loop.py), and
-end with exit code 0, or another where they failed by themselves. "lost" says that one of them is gone.
+end with exit code 0, or another where they failed by themselves. "lost" says that one of them is gone, "short" that memory was short too soon.
 """
 
 import json
@@ -28,7 +28,7 @@ from tts.storage import reporting
 from tts.training.cores import usable_cores
 from tts.training.joining import Place, TooFewDevicesError, joined
 from tts.training.loop import follow, train
-from tts.training.preemption import StopFlag, listen
+from tts.training.preemption import ShortOfMemoryError, StopFlag, TooLittleMemoryError, listen
 from tts.training.ranks import LostRankError, Ranks
 from tts.training.validation import ValidationRecord, past_records
 from tts.tuning.database.lock import locked
@@ -88,8 +88,9 @@ def _attempt(control: Connection, trial: dict[str, Any], store: FeatureStore | N
             with _surroundings(lock):
                 held.enter_context(locked(lock, seconds=LAST_CHILD_SECONDS))
             return _train(control, trial, store or FeatureStore.open(Path(trial["features"])), stop, place)
-    except LostRankError as error:
-        return {"kind": "lost", "reason": str(error), "exit_code": error.exit_code}
+    except (LostRankError, ShortOfMemoryError, TooLittleMemoryError) as error:
+        kinds = {LostRankError: "lost", ShortOfMemoryError: "failed", TooLittleMemoryError: "short"}
+        return {"kind": kinds[type(error)], "reason": str(error), "exit_code": error.exit_code}
     except PreemptedError:
         return {"kind": "preempted"}
     except TooFewDevicesError as error:
@@ -121,7 +122,7 @@ def _train(control: Connection, trial: dict[str, Any], store: FeatureStore, stop
 def _records(store: FeatureStore, config: Config, run: Path, stop: StopFlag, ranks: Ranks) -> Generator[ValidationRecord, None, None]:
     """All validations of the trial, those before an interruption first: its worker may have died before it told the study."""
     begun = False
-    measure = speaking(store, config) if is_free_running(config) else None
+    measure = speaking(store, config, stop) if is_free_running(config) else None
     with closing(train(store, config, run, progress=Silent(), stop=stop, measure=measure, ranks=ranks)) as trained:
         for record in trained:
             if not begun:

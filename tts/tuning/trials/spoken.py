@@ -17,17 +17,19 @@ from tts.evaluation.metrics import mel_cepstral_distortion
 from tts.model.frames import step_lengths
 from tts.model.output import Synthesis
 from tts.model.tacotron2 import Tacotron2
+from tts.training.held_out import until
+from tts.training.preemption import StopFlag
 from tts.tuning.trials.free_running import LONGEST
 
 BATCH = 16
 """Utterances that are spoken side by side."""
 
 
-def speaking(store: FeatureStore, config: Config) -> Callable[[Tacotron2], dict[str, float]]:
+def speaking(store: FeatureStore, config: Config, stop: StopFlag) -> Callable[[Tacotron2], dict[str, float]]:
     """A function that lets a network speak and returns FREE_RUNNING_METRICS.
 
     The dropout of the prenet has a seed of its own in all validations and trials, `synthesis.seed`; torch's random state, the weights and
-    the mode of the network stay as they are.
+    the mode of the network stay as they are. It raises AbandonedError once the run is to stop.
     """
     chosen = store.held_out[: config.tuning.free_running_utterances]
     factor = config.model.largest_reduction_factor
@@ -37,7 +39,7 @@ def speaking(store: FeatureStore, config: Config) -> Callable[[Tacotron2], dict[
         training, device = model.training, next(model.parameters()).device
         model.eval()
         rows: list[dict[str, float]] = []
-        for first in range(0, len(chosen), BATCH):
+        for first in until(stop, range(0, len(chosen), BATCH)):
             part = chosen[first : first + BATCH]
             batch = collate(store, part, factor).to(device)
             spoken = model.synthesise(

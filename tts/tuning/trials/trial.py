@@ -37,7 +37,7 @@ class TrialFailedError(TtsError):
 
 
 class TrialKilledError(TrialFailedError):
-    """Its process was killed from outside: by the kernel for its memory, or by somebody. Another attempt may fare better."""
+    """Its process was killed from outside, by the kernel for its memory or by somebody, or ended just before. Another attempt may fare better."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run_trial(
 
     Raises:
         TrialFailedError: It diverged, its values cannot be trained with, or its process died (TrialKilledError).
-        PreemptedError: It was asked to stop, or its process found this worker paused; it has a checkpoint to go on from.
+        PreemptedError: It was asked to stop, its process found this worker paused, or memory is short; it has a checkpoint to go on from.
         DataError, CannotWriteError, ServiceUnavailableError: The surroundings are broken; it can go on once they are mended.
     """
     spares = TrialProcesses() if processes is None else processes
@@ -143,6 +143,8 @@ def _said(process: TrialProcess, work: Work, stop: StopFlag) -> dict[str, Any] |
 def _conclude(message: dict[str, Any]) -> Literal["finished", "pruned"]:
     if message["kind"] == "preempted":
         raise PreemptedError("handed back at its checkpoint")
+    if message["kind"] == "short":
+        raise TrialKilledError(message["reason"])
     if message["kind"] in ("failed", "lost"):
         raise _SURROUNDINGS.get(message["exit_code"], TrialFailedError)(message["reason"])
     ending: Literal["finished", "pruned"] = message["kind"]

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -143,7 +144,7 @@ def _wait(seconds: float, stop: StopFlag) -> None:
 
 def stopped(stop: StopFlag, message: str) -> PreemptedError | KeyboardInterrupt:
     """What a stop by this flag ends with."""
-    return type(stop.error(0))(message)
+    return KeyboardInterrupt(message) if stop.signal is signal.SIGINT else PreemptedError(message)
 
 
 def main() -> int:
