@@ -30,7 +30,7 @@ class ServiceUnavailableError(TtsError):
 
 
 class TrainingDivergedError(TtsError):
-    """Training that does not recover: too many non-finite updates in a row."""
+    """Training that went wrong and has no remedy left (docs/recovery.md)."""
 
     exit_code = 70
 

@@ -16,6 +16,7 @@ from tts.training.loop import train
 from tts.training.metrics_log import WALL_CLOCK_FIELDS, read_metrics
 from tts.training.preemption import StopFlag
 from tts.training.ranks import ALONE
+from tts.training.recovery.abandoned import read_restarts
 from tts.training.run_folder import read_state
 
 CPU = torch.device("cpu")
@@ -139,6 +140,17 @@ def test_all_diverge_together(damaged_store, config, tmp_path):
     record = json.loads((tmp_path / "run" / "anomalies" / "step-00000002.json").read_text())
     assert record["utterances"] == [damaged_store.ids[damaged_store.train[0]]]
     assert sorted(record["batch"]) == sorted(damaged_store.ids[index] for index in damaged_store.train)
+
+
+def test_all_go_back_together(damaged_store, config, tmp_path):
+    """One process and two: the same restart, the same remedy, the same steps after it."""
+    knobs = {"recovery.max_skipped_updates": 1, "recovery.probation_steps": 1, "data.frame_budget": 1200, "training.steps": 6}
+    knobs = override(config, knobs)
+    list(train(damaged_store, knobs, tmp_path / "one", progress=Silent(), stop=StopFlag()))
+    assert go(2, damaged_store, knobs, tmp_path / "two")[1] == 0
+    assert read_state(tmp_path / "two").totals.restarts == 1
+    assert read_restarts(tmp_path / "two") == read_restarts(tmp_path / "one")
+    assert_same(tmp_path / "two", tmp_path / "one")
 
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "host", "MASTER_PORT": "1"}

@@ -13,6 +13,7 @@ from tts.tracking import NoTracker
 from tts.tracking.json_lines import JsonLinesTracker
 from tts.training.metrics_log import read_metrics
 from tts.training.preemption import StopFlag
+from tts.training.recovery.abandoned import read_restarts
 from tts.training.run import run_training, tracked_run
 from tts.training.run_folder import read_state
 from tts.training.validation import VALIDATION_METRICS
@@ -130,6 +131,16 @@ def test_how_a_run_diverged_reaches_the_tracker(damaged_store, tiny, tmp_path, t
         _run(damaged_store.folder, tmp_path / "run", config, tracker)
     assert [line["status"] for line in _lines(log, "end")] == ["FAILED"]
     assert max(line["step"] for line in _lines(log, "metrics")) == read_state(tmp_path / "run").step
+
+
+def test_restarts_reach_the_tracker(damaged_store, tiny, tmp_path, tracker, log):
+    config = override(tiny, {"recovery.max_skipped_updates": 1, "recovery.probation_steps": 1, "recovery.remedies": [{}]})
+    with pytest.raises(TrainingDivergedError):
+        _run(damaged_store.folder, tmp_path / "run", override(config, {"training.steps": 50}), tracker)
+    (told,) = [line["values"] for line in _lines(log, "tags") if "restarts" in line["values"]]
+    (restart,) = read_restarts(tmp_path / "run")
+    assert told == {"restarts": "1", "restart.1": f"non-finite: {restart.sentence}"}
+    assert [line["step"] for line in _lines(log, "metrics") if "restarts" in line["values"]] == [restart.noticed_step]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"run": "abc"}'])

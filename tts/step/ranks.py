@@ -45,7 +45,7 @@ def _reason(run: Path, count: int, code: int, *, said: bool) -> TtsError:
     state = read_state(run) if said else None
     ended = state.state if state else ""
     if ended == "diverged":
-        return TrainingDivergedError(f"training on {count} devices diverged; the log above names the first value that was not finite")
+        return TrainingDivergedError(f"training on {count} devices diverged; the log above says why and what was tried")
     if ended == "preempted":
         return PreemptedError(f"training on {count} devices was asked to stop; it goes on from its last checkpoint")
     return TtsError(f"training on {count} devices ended with exit code {code}; the reason is in the log above")

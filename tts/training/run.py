@@ -23,6 +23,7 @@ from tts.training.loop import follow, train
 from tts.training.metrics_log import read_metrics
 from tts.training.preemption import StopFlag
 from tts.training.ranks import ALONE, Ranks
+from tts.training.recovery.abandoned import read_restarts
 from tts.training.run_folder import prepare_run, read_state
 from tts.training.validation import past_records
 
@@ -83,6 +84,7 @@ class _Measurements:
 
     def __init__(self, run: Path, tracked: Run, step: int, digest: str) -> None:
         self._run, self._tracked, self._step, self._digest = run, tracked, step, digest
+        self._told = 0
         self._note()
 
     def send(self) -> None:
@@ -91,7 +93,16 @@ class _Measurements:
             kind, step = line.pop("kind"), line.pop("step")
             self._tracked.metrics({f"{kind}/{name}": value for name, value in line.items()}, step)
             self._step = step
+        self._tell_restarts()
         self._note()
+
+    def _tell_restarts(self) -> None:
+        """How many, and why each. What was measured on the way that a restart abandoned stays: a value at a step is taken once."""
+        restarts = read_restarts(self._run)
+        for restart in restarts[self._told :]:
+            self._tracked.metrics({"restarts": restart.number}, restart.noticed_step)
+            self._tracked.tags({"restarts": str(restart.number), f"restart.{restart.number}": f"{restart.trigger}: {restart.sentence}"})
+        self._told = len(restarts)
 
     def _note(self) -> None:
         """The run's id in the tracking store, the last step that is recorded, and of what configuration."""
