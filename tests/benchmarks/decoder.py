@@ -25,6 +25,7 @@ from tts.config.presets import tacotron2
 from tts.data.batch import Batch
 from tts.losses.total import total_loss
 from tts.model.tacotron2 import Tacotron2
+from tts.training.precision import Precision
 
 BATCH, SYMBOLS, FRAMES, MELS, TABLE = 16, 80, 402, 80, 60
 DECODERS = ("ours", "textbook")
@@ -45,11 +46,16 @@ def measure() -> dict[str, float]:
     }
 
 
-def training_step(name: str, config: Config | None = None) -> Callable[[Batch], float]:
-    """A function that trains on a batch and returns the loss; preset `tacotron2` unless told otherwise."""
+CPU = Precision("fp32", torch.device("cpu"))
+
+
+def training_step(name: str, config: Config | None = None, precision: Precision = CPU) -> Callable[[Batch], float]:
+    """A function that trains on a batch and returns the loss; preset `tacotron2` unless told otherwise. On CUDA our loop is in graphs."""
     config = config or tacotron2()
     torch.manual_seed(0)
-    model = Tacotron2(config.model, symbols=TABLE, mels=MELS)
+    model = Tacotron2(config.model, symbols=TABLE, mels=MELS).to(precision.device)
+    if name == "ours" and precision.device.type == "cuda":
+        model.capture_loops()
     if name == "textbook":
         model.decoder = TextbookDecoder(model.decoder)
         model.coarse_decoder = model.coarse_decoder and TextbookDecoder(model.coarse_decoder)
@@ -57,7 +63,8 @@ def training_step(name: str, config: Config | None = None) -> Callable[[Batch], 
 
     def step(batch: Batch) -> float:
         optimiser.zero_grad()
-        output = model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
+        with precision.autocast():
+            output = model(batch.symbols_BN, batch.symbol_lengths_B, batch.mel_BTM, batch.mel_lengths_B)
         losses = total_loss(output, batch, config, 0)
         losses.total.backward()
         clip_grad_norm_(model.parameters(), config.optimiser.clip_norm)

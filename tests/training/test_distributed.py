@@ -32,10 +32,16 @@ cases = st.fixed_dictionaries(
 )
 
 # On three ranks one has nothing to do, yet it takes part in the sums that bound the recogniser's gradient.
-BOTH_OBJECTIVES = {
+EVERYTHING_AT_ONCE = {
     "data.max_batch_size": 2,
     "model.coarse_reduction_factor": 7,
     "model.recogniser": 9,
+    "model.reduction_factor": 3,
+    "model.initial_reduction_factor": 4,
+    "training.reduction_interval": 2,
+    "model.style_tokens": 3,
+    "model.style_heads": 2,
+    "model.style_width": 8,
     "mutual_information.weight": 10.0,
     "mutual_information.gradient_share": 0.1,
     "optimiser.clip_norm": 0.1,
@@ -84,7 +90,7 @@ def values_of(tiny, knobs):
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_make_the_updates_of_one_process(features, tiny, tmp_path_factory, ranks, drawn):
     """In float64. The last batches are smaller than the number of ranks, and with max_batch_size 1 all are."""
-    values = [values_of(tiny, knobs) for knobs in (*drawn, BOTH_OBJECTIVES)]
+    values = [values_of(tiny, knobs) for knobs in (*drawn, EVERYTHING_AT_ONCE)]
     alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
     expected = processes.updates(ALONE, features, values, STEPS, alone)
     results = processes.run(ranks, processes.updates, features, values, STEPS, together)

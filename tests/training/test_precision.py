@@ -3,7 +3,11 @@ import torch
 
 from tts.config.load import override
 from tts.errors import UsageError
+from tts.progress import Silent
+from tts.training.loop import train
+from tts.training.metrics_log import read_metrics
 from tts.training.precision import bf16_on_cpu, bf16_on_cuda, choose_device, choose_precision
+from tts.training.preemption import StopFlag
 from tts.training.step import train_step
 
 CPU = torch.device("cpu")
@@ -78,3 +82,24 @@ def test_half_precision_steps_like_fp32_on_cuda(new_run, tiny, precision):
             choose_precision(precision, device)
         return
     _close_to_fp32(new_run, tiny, precision, device)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_runs_with_cuda_graphs_train_as_those_without_and_resume(store, tiny, tmp_path, precision):
+    """Both decoders, a factor that falls, the recogniser; a run that was stopped and one that was not."""
+    if precision == "bf16" and not bf16_on_cuda():
+        pytest.skip("no native bf16")
+    knobs = {"model.coarse_reduction_factor": 6, "model.initial_reduction_factor": 3, "training.reduction_interval": 8, "model.recogniser": 8}
+    still = {f"model.{name}_dropout": 0.0 for name in ("encoder", "attention", "prenet", "decoder", "postnet", "recogniser")}
+    config = override(tiny, knobs | still | {"training.device": "cuda", "training.precision": precision, "training.steps": 24})
+    runs = {"graphs": config, "stopped": override(config, {"training.steps": 12}), "plain": override(config, {"training.cuda_graphs": False})}
+    for name, changed in runs.items():
+        list(train(store, changed, tmp_path / name, progress=Silent(), stop=StopFlag()))
+    list(train(store, config, tmp_path / "stopped", progress=Silent(), stop=StopFlag()))
+    losses = {}
+    for name in runs:
+        losses[name] = [line["loss"] for line in read_metrics(tmp_path / name / "metrics.jsonl") if line["kind"] == "train"]
+    assert losses["graphs"] == pytest.approx(losses["plain"], rel=0.01 if precision == "fp32" else 0.1)
+    assert losses["stopped"] == pytest.approx(losses["graphs"], rel=0.01 if precision == "fp32" else 0.1)

@@ -91,6 +91,12 @@ class TrainingConfig(Section):
         Literal["fp32", "bf16", "fp16"],
         Field(description="bf16 where the device has it natively; fp16 with a gradient scaler; losses and softmax stay in fp32."),
     ] = "fp32"
+    cuda_graphs: Annotated[
+        bool,
+        Field(
+            description="On CUDA, the decoder's attention loop is captured once for each shape of batch and replayed: fewer launches, same results."
+        ),
+    ] = True
     log_interval: Annotated[int, Field(ge=1, description="Steps between lines in metrics.jsonl.")] = 10
     validation_interval: Annotated[int, Field(ge=1, description="Steps between validations.")] = 1000
     checkpoint_interval: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 1000

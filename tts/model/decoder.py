@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from tts.config import ModelConfig
 from tts.model.attention.choice import new_attention
 from tts.model.attention_loop import attention_loop
+from tts.model.cuda_graphs import LoopGraphs
 from tts.model.frames import decoder_inputs, frames_of_steps, frames_per_step, step_lengths
 from tts.model.gradient_bound import GradientBound
 from tts.model.lstm_loop import lstm_loop
@@ -52,6 +53,8 @@ class Decoder(nn.Module):
         self.reduction_factor = config.largest_reduction_factor
         self._reduction_factors = range(config.reduction_factor, config.largest_reduction_factor + 1)
         self.attention_dropout = config.attention_dropout
+        self.graphs: LoopGraphs | None = None
+        """Where there are any, what makes the attention loop's steps; results are the same."""
         memory, hidden = config.encoder_lstm, config.decoder_lstm
         self.prenet = Prenet(config, mels=mels)
         self.attention_lstm = nn.LSTMCell(config.prenet + memory, config.attention_lstm)
@@ -120,10 +123,13 @@ class Decoder(nn.Module):
         if self.training and self.attention_dropout > 0:
             kept_ZH = torch.rand((len(x_ZP), hidden), device=x_ZP.device) >= self.attention_dropout
             keep_scale = 1 / (1 - self.attention_dropout)
-        at = self.attention.operands(memory_BNE[order.order_B], symbol_lengths_B[order.order_B])
         like = x_ZP.dtype
         input_GP, bias_G = lstm.weight_ih[:, :prenet].to(like), (lstm.bias_ih + lstm.bias_hh).to(like)
-        return attention_loop(self.attention, at, order, x_ZP, input_GP, recurrent_GF.to(like), bias_G, kept_ZH, keep_scale)
+        of_loop = (order, x_ZP, input_GP, recurrent_GF.to(like), bias_G, kept_ZH, keep_scale)
+        memory_BNE, symbol_lengths_B = memory_BNE[order.order_B], symbol_lengths_B[order.order_B]
+        if self.graphs:
+            return self.graphs.attention_loop(self.attention, memory_BNE, symbol_lengths_B, *of_loop)
+        return attention_loop(self.attention, self.attention.operands(memory_BNE, symbol_lengths_B), *of_loop)
 
     def _decoder_lstm(self, order: Packing, x_ZF: Tensor) -> Tensor:
         """(Z, D). cuDNN has all steps in one kernel; on a CPU our loop is the faster one."""

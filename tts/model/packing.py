@@ -53,6 +53,16 @@ class Packing:
         empty = x_Z.new_zeros(self.batch * self.steps, *x_Z.shape[1:])
         return empty.index_copy(0, self.index_Z, x_Z).view(self.batch, self.steps, *x_Z.shape[1:])
 
+    def spread(self, x_Z: Tensor, rows_Z: Tensor) -> Tensor:
+        """All rows of this packing, zero but for those named."""
+        return x_Z.new_zeros(len(self.index_Z), *x_Z.shape[1:]).index_copy(0, rows_Z, x_Z)
+
+    def rows_among(self, batch: int) -> Tensor:
+        """(Z): of each row, its place in a dense packing of `batch` utterances, which are these in this order and perhaps others after them."""
+        place_B = torch.empty_like(self.order_B)
+        place_B[self.order_B] = torch.arange(self.batch, device=self.order_B.device)
+        return self.index_Z % self.steps * batch + place_B[self.index_Z // self.steps]
+
     def schedule(self) -> list[Step]:
         """All steps, first to last."""
         start, before, steps = 0, 0, []
@@ -82,3 +92,10 @@ def packing(step_lengths_B: Tensor, steps: int) -> Packing:
         index_Z=(falling.indices[place_Z] * steps + step_Z).to(device),
         before_Z=(starts_S[step_Z] + place_Z).to(device),
     )
+
+
+def dense_packing(batch: int, steps: int, device: torch.device) -> Packing:
+    """The packing of utterances that all have so many steps, in the order in which they are."""
+    rows_Z = torch.arange(batch * steps, device=device)
+    index_Z = rows_Z.view(batch, steps).t().flatten()
+    return Packing(batch, steps, order_B=rows_Z[:batch], sizes=(batch,) * steps, index_Z=index_Z, before_Z=rows_Z)

@@ -80,8 +80,8 @@ class GateGradients:
     They are kept until there are enough for fast products; sums over all steps are float32 (float64 stays).
     """
 
-    def __init__(self, x_ZI: Tensor, input_GI: Tensor, states_ZF: Tensor, before_Z: Tensor) -> None:
-        """`before_Z` says for each row which of `states_ZF` the recurrent weights saw."""
+    def __init__(self, x_ZI: Tensor, input_GI: Tensor, states_ZF: Tensor, before_Z: Tensor, at_once: int = ROWS_AT_ONCE) -> None:
+        """`before_Z` says for each row which of `states_ZF` the recurrent weights saw. `at_once`: rows that are kept, no fewer than a step's."""
         (self.x_ZI, self.input_GI, self.states_ZF, self.before_Z) = x_ZI, input_GI, states_ZF, before_Z
         gates, rows = len(input_GI), len(x_ZI)
         float_type = torch.promote_types(x_ZI.dtype, torch.float32)
@@ -89,7 +89,7 @@ class GateGradients:
         self.d_input_GI = torch.zeros_like(input_GI, dtype=float_type)
         self.d_recurrent_GF = input_GI.new_zeros(gates, states_ZF.shape[1], dtype=float_type)
         self.d_bias_G = input_GI.new_zeros(gates, dtype=float_type)
-        self.kept = x_ZI.new_empty(min(rows, ROWS_AT_ONCE), gates)
+        self.kept = x_ZI.new_empty(min(rows, at_once), gates)
         self.first, self.last = rows, rows
 
     def of_step(self, rows: slice) -> Tensor:

@@ -15,6 +15,7 @@ A recogniser may listen to the decoder that speaks (Liu et al. 2019; recogniser.
 Shape letters: B batch, N symbols, T frames, S decoder steps, M mels.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from tts.config import ModelConfig
 from tts.data.batch import length_mask
+from tts.model.cuda_graphs import LoopGraphs
 from tts.model.decoder import Decoder
 from tts.model.encoder import Encoder
 from tts.model.free_running import free_run
@@ -58,6 +60,12 @@ class Tacotron2(nn.Module):
     def reduce_by(self, reduction_factor: int) -> None:
         """Sets the frames that a decoder step writes from now on: at first the most that there are. Raises ValueError."""
         self.decoder.reduce_by(reduction_factor)
+
+    def capture_loops(self, new_graphs: Callable[[], LoopGraphs] = LoopGraphs) -> None:
+        """From now on both decoders' attention loops are captured in CUDA graphs when they are teacher-forced; results are the same."""
+        for decoder in (self.decoder, self.coarse_decoder):
+            if decoder:
+                decoder.graphs = new_graphs()
 
     def _inward(self, mel_BTM: Tensor) -> Tensor:
         return (mel_BTM - self.get_buffer("mel_mean_M")) / self.get_buffer("mel_deviation_M")

@@ -27,12 +27,13 @@ from tts.text.symbols import SymbolTable
 from tts.training.precision import choose_device
 from tts.training.recovery.trouble import Doubt
 from tts.training.schedule import reduction_factor
+from tts.training.weights import load_weights
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2  # 2: the network holds the mean and deviation of the mel bands
 
-MAY_CHANGE = ("steps", "device", "threads", "log_interval", "validation_interval", "checkpoint_interval", "keep_checkpoints")
+MAY_CHANGE = ("steps", "device", "threads", "cuda_graphs", "log_interval", "validation_interval", "checkpoint_interval", "keep_checkpoints")
 """Knobs of `training` that a resumed run may set anew: they change how far it goes and what is noted, not what a step does."""
 
 
@@ -243,6 +244,6 @@ def load_model(run: Path, *, device: str = "cpu") -> LoadedModel:
     table = SymbolTable(tuple(content["symbols"]))
     speakers = tuple(content.get("speakers", ())) if config.model.speaker_embedding else ()
     model = Tacotron2(config.model, symbols=len(table), mels=config.audio.mels, speakers=max(1, len(speakers))).to(place)
-    model.load_state_dict(content["model"])
+    load_weights(model, content["model"], f"checkpoint {checkpoints.folder / entry.file}")
     model.reduce_by(reduction_factor(config, entry.step))
     return LoadedModel(model.eval(), config, table, entry.step, content["fingerprint"], speakers)

@@ -19,6 +19,7 @@ from tts.training.recovery.ladder import Restart, effective_config
 from tts.training.recovery.watch import Watch
 from tts.training.schedule import reduction_factor
 from tts.training.step import StepResult, new_learner, train_step
+from tts.training.weights import load_weights
 
 
 @dataclass
@@ -53,6 +54,8 @@ class Updates:
         self._learner = new_learner(self.config, **sizes, precision=precision, ranks=ranks)
         self.model = self._learner.model
         self.model.normalise_by(torch.from_numpy(store.mel_mean), torch.from_numpy(store.mel_deviation))
+        if config.training.cuda_graphs and self.device.type == "cuda":
+            self.model.capture_loops()
         if self.model.recogniser:
             self.model.recogniser.listen_for(store.symbol_table.spoken)
 
@@ -64,10 +67,13 @@ class Updates:
         return {**states, "tally": asdict(self.tally), "watch": self.watch.model_dump(), "restarts": restarts}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` gave; checkpoints of older versions have no watch and no restarts."""
+        """Goes on from what `state` gave; checkpoints of older versions have no watch and no restarts.
+
+        Raises DataError where it is of another architecture.
+        """
+        load_weights(self._learner.model, state["model"], f"the checkpoint of step {state['tally']['step']}")
         self.restarts = tuple(Restart.model_validate(values) for values in state.get("restarts", ()))
         self._adopt(effective_config(self._asked, self.restarts))
-        self._learner.model.load_state_dict(state["model"])
         self._learner.optimiser.load_state_dict(state["optimiser"])
         self._learner.scaler.load_state_dict(state["scaler"])
         known = {field.name for field in fields(Tally)}

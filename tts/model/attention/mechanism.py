@@ -24,13 +24,11 @@ Shape letters: B batch, N symbols, E memory width, H query width, Q width of the
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-MASKED_ENERGY = -1e30
-"""Finite, so that a row with nothing valid gives uniform weights, not NaN."""
 
 
 class Operands(NamedTuple):
@@ -50,6 +48,11 @@ class Operands(NamedTuple):
         """Those of some utterances."""
         utterances = tuple(tensor[rows] for tensor in self.utterances)
         return self._replace(memory_BNE=self.memory_BNE[rows], valid_BN=self.valid_BN[rows], utterances=utterances)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Operands":
+        """Each tensor changed."""
+        utterances, weights = tuple(map(change, self.utterances)), tuple(map(change, self.weights))
+        return Operands(change(self.memory_BNE), change(self.valid_BN), change(self.query_QH), utterances, weights)
 
 
 class OwnGradients(NamedTuple):
@@ -108,7 +111,10 @@ class Attention(nn.Module, ABC):
 
 def masked_softmax(energies_BN: Tensor, valid_BN: Tensor, weights_BN: Tensor) -> None:
     """Writes to `weights_BN` a distribution over each row's valid symbols, in its type; uniform where nothing is valid."""
-    masked_BN = energies_BN.to(weights_BN.dtype).masked_fill(~valid_BN, MASKED_ENERGY)
+    # The lowest number is that of what is masked, finite for the rows where nothing else is; whatever is valid lies above it.
+    lowest = torch.finfo(weights_BN.dtype).min
+    above_lowest = lowest * (1 - torch.finfo(weights_BN.dtype).eps)
+    masked_BN = energies_BN.to(weights_BN.dtype).clamp(min=above_lowest).masked_fill_(~valid_BN, lowest)
     torch.softmax(masked_BN, dim=1, out=weights_BN)
 
 
