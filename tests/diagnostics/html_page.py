@@ -81,5 +81,5 @@ class ReadPage(HTMLParser):
         assert self.links == [f"#{name}" for name in self.ids]
         for name, text in self.sections.items():
             assert text.strip()
-            has_data = self.pictures[name] or self.tables[name] or name in {"overview", "summary"}
+            has_data = self.pictures[name] or self.tables[name] or name in {"overview", "summary", "restarts"}
             assert bool(has_data) != self.absent.get(name, False), f"section {name} has neither data nor a reason, or both"

@@ -1,12 +1,15 @@
 """Learning curves: each logged figure is drawn once, and what is not finite is counted."""
 
+import json
 import math
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.diagnostics.handmade_run import validation, write_anomaly, write_run
+from tests.diagnostics.handmade_run import train, validation, write_anomaly, write_restart, write_run
 from tts.config import Config
 from tts.config.load import override
 from tts.diagnostics.curves import POINTS, charts
@@ -22,10 +25,6 @@ def drawn(folder: Path, lines: list[dict[str, Any]], config: Config | None = Non
     assert len(set(titles)) == len(titles)
     assert not {words.split(":")[0] for words in undrawn} & set(titles)
     return dict(zip(titles, pictures, strict=True)) | {"undrawn": undrawn}
-
-
-def train(step: int, **values: float | None) -> dict[str, Any]:
-    return {"kind": "train", "step": step, **values}
 
 
 def test_known_and_unknown_columns_are_drawn_and_counters_are_not(tmp_path: Path):
@@ -62,3 +61,27 @@ def test_any_range_of_values_is_drawn(tmp_path: Path, values: tuple[float, float
 def test_long_runs_stay_small(tmp_path: Path):
     picture = drawn(tmp_path, [train(step, loss=1 / step) for step in range(1, 20 * POINTS)])["Total loss"]
     assert len(picture.svg) < 60_000
+
+
+def test_loss_terms_that_belong_together_share_a_chart(tmp_path: Path):
+    terms = {"coarse_mel": 1.0, "coarse_gate": 0.1, "consistency": 0.2, "mutual_information": 3.0, "mutual_information_scale": 0.5}
+    pictures = drawn(
+        tmp_path, [train(1, **terms, data_seconds=0.1, update_seconds=0.2), {**validation(1, 1.0), "activation_saturation_prenet": 0.25}]
+    )
+    assert "mel 1.00, gate 0.100, consistency 0.200" in pictures["Second decoder"].caption
+    assert "share let through 0.500" in pictures["Mutual information"].caption
+    assert "prenet 0.250" in pictures["Saturated units"].caption
+    assert set(pictures) == {"Mel loss", "Gate loss", "Second decoder", "Mutual information", "Saturated units", "undrawn"}
+
+
+def test_what_a_restart_abandoned_is_drawn_faint_and_its_step_marked(tmp_path: Path):
+    run = write_run(tmp_path / "run", Config(), [train(step, loss=2.0, gate=0.1) for step in (1, 2)])
+    write_restart(run, 1, back_to=1, noticed=90, abandoned=[train(2, loss=5.0), train(90, loss=50.0)])
+    loss, gate = charts(read_run(run))[0]
+    assert loss.svg.count('id="curve"') == 2
+    assert gate.svg.count('id="curve"') == 1
+    assert loss.svg.count('id="mark"') == gate.svg.count('id="mark"') == 1
+    plot = json.loads(unescape(re.search(r'data-plot="(.*?)"', loss.svg)[1]))
+    assert plot["x"] == [0, pytest.approx(91.8)]
+    assert plot["log"]
+    assert 0 < plot["left"] < plot["right"] <= 4.4 * 72

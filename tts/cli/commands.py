@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from tts.chain import STUDY_NAME, describe
-from tts.cli import doctor, katib, tracking
+from tts.cli import doctor, katib, tracking, watch
 from tts.cli import study as study_commands
 from tts.cli.arguments import Corpus, Features, Launcher, NewFeatures, NewRun, Out, Run, Storage, Store, Study, StudyName, WarmStart
 from tts.cli.parse import Command, Folder
@@ -272,6 +272,7 @@ COMMANDS = {
         *study_commands.COMMANDS,
         *katib.COMMANDS,
         Command(train, "train", taken=ALL, shown=(*FITTING, "tracking"), folder="features"),
+        *watch.COMMANDS,
         Command(diagnose, "diagnose", taken=(), shown=(), folder=""),
         Command(evaluate, "evaluate", taken=("training", "synthesis", "evaluation"), shown=("synthesis", "evaluation"), folder="run"),
         Command(register, "register", taken=("tracking",), shown=("tracking",), folder="run"),

@@ -8,9 +8,9 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from tts.diagnostics.figures import THIRD, legend_above, line, scale_for, sketch, whole_ticks
+from tts.diagnostics.figures import MARK, THIRD, legend_above, line, mark, scale_for, sketch, whole_ticks
 from tts.diagnostics.page import Picture, show
-from tts.diagnostics.run_record import RunRecord, Series, thinned
+from tts.diagnostics.run_record import RunRecord, Series, read_abandoned, thinned
 
 POINTS = 400
 """A curve of more points than this is drawn as means over neighbours: a reader sees no difference, and the page stays small."""
@@ -18,6 +18,15 @@ POINTS = 400
 
 COUNTERS = ("seconds", "skipped_updates")
 """Sums that only grow; the report gives their total."""
+
+PHASES = ("data_seconds", "forward_seconds", "backward_seconds", "update_seconds")
+"""Parts of a step's time, which have a section of their own (timing.py)."""
+
+SATURABLE = ("prenet", "encoder_lstm", "attention_lstm", "decoder_lstm", "postnet")
+"""Parts of the network whose units are looked at in validations; those of the prenet are dead, the others at the end of their range."""
+
+RESTART_COLOUR = "#cc79a7"
+ANOMALY_COLOUR = "#d55e00"
 
 
 @dataclass(frozen=True)
@@ -52,14 +61,15 @@ def charts(record: RunRecord) -> tuple[list[Picture], list[str]]:
     others = [
         Chart(_words(entry.column).capitalize(), _words(entry.column), (entry,))
         for entry in logged
-        if (entry.kind, entry.column) not in drawn and entry.column not in COUNTERS
+        if (entry.kind, entry.column) not in drawn and entry.column not in (*COUNTERS, *PHASES)
     ]
+    abandoned = [read_abandoned(restart) for restart in record.restarts]
     pictures: list[Picture] = []
     undrawn: list[str] = []
     for chart in [*known, *others]:
         present = [(entry, series) for entry in chart.lines if entry.column in (series := _series(record, entry)).columns]
         if any(math.isfinite(value) for entry, series in present for value in series.columns[entry.column]):
-            pictures.append(_picture(record, chart, present))
+            pictures.append(_picture(record, chart, present, abandoned))
         elif present:
             count = sum(len(series.steps) for _, series in present)
             undrawn.append(f"{chart.title}: none of its {count} values is finite. {chart.note}".rstrip())
@@ -90,6 +100,20 @@ def _known(mel: str) -> tuple[Chart, ...]:
             bottom=0,
             top=1,
         ),
+        Chart(
+            "Second decoder",
+            "loss, unweighted",
+            (Line("train", "coarse_mel", "mel"), Line("train", "coarse_gate", "gate"), Line("train", "consistency", "consistency")),
+        ),
+        Chart(
+            "Mutual information",
+            "loss; shares",
+            (
+                Line("train", "mutual_information", "recogniser's loss"),
+                Line("train", "mutual_information_scale", "share let through"),
+                Line("validation", "recogniser_error_rate", "its errors, held out"),
+            ),
+        ),
         Chart("Gate accuracy", "share of frames", (Line("validation", "gate_accuracy", "held out"),), bottom=0.95, top=1),
         Chart(
             "Stop error",
@@ -100,25 +124,42 @@ def _known(mel: str) -> tuple[Chart, ...]:
         ),
         Chart("Learning rate", "Adam's step size", (Line("train", "learning_rate", "training"),)),
         Chart("Gradient norm", "norm before clipping", (Line("train", "gradient_norm", "training"),)),
+        Chart(
+            "Saturated units",
+            "share, 0 to 1",
+            tuple(Line("validation", f"activation_saturation_{part}", part.replace("_", " ")) for part in SATURABLE),
+            bottom=0,
+        ),
         Chart("Speed", "mel frames per second", (Line("train", "frames_per_second", "training"),), bottom=0),
     )
 
 
-def _picture(record: RunRecord, chart: Chart, present: list[tuple[Line, Series]]) -> Picture:
+def _picture(record: RunRecord, chart: Chart, present: list[tuple[Line, Series]], abandoned: Sequence[tuple[Series, Series]]) -> Picture:
     with sketch(THIRD, f"{chart.title} over training steps") as picture:
         axes = picture.axes("training step", chart.unit)
         values: list[float] = []
+        ends = [1.0]
         for colour, (entry, series) in enumerate(present):
             steps, curve = thinned(series, entry.column, POINTS)
             values += curve
+            ends.append(float(series.steps[-1]))
             line(axes, steps, curve, colour, entry.label, marked=entry.kind == "validation" and len(steps) <= 40)
+            # The underscore keeps it out of the legend.
+            for left in (pair[entry.kind == "validation"] for pair in abandoned if entry.column in pair[entry.kind == "validation"].columns):
+                steps, curve = thinned(left, entry.column, POINTS)
+                values += curve
+                ends.append(float(left.steps[-1]))
+                line(axes, steps, curve, colour, f"_{entry.label}", faint=True)
         if any(entry.column == "gradient_norm" for entry, _ in present):
-            axes.axhline(record.config.optimiser.clip_norm, color="#888888", linestyle="--", linewidth=1, label="clipped to")
+            axes.axhline(record.config.optimiser.clip_norm, color="#888888", linestyle="--", linewidth=1, label="clipped to", gid=MARK)
             values.append(record.config.optimiser.clip_norm)
         for anomaly in record.anomalies:
-            axes.axvline(anomaly["step"], color="#d55e00", linewidth=0.8, alpha=0.5)
+            mark(axes, anomaly["step"], ANOMALY_COLOUR)
+        for restart in record.restarts:
+            mark(axes, restart.back_to_step, RESTART_COLOUR, "--")
         _limits(axes, chart, values)
-        axes.set_xlim(0, max(1.0, *(float(series.steps[-1]) for _, series in present)) * 1.02)
+        axes.set_xlim(0, max(ends) * 1.02)
+        picture.zoomed = axes
         whole_ticks(axes)
         legend_above(axes)
     return Picture(picture.svg, _caption(chart, present), chart.title)

@@ -4,6 +4,7 @@ Pictures are drawn by matplotlib's object interface: no global state, no window,
 """
 
 import io
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,9 @@ The page's style sheet may lighten them (--colour-0 and so on), as it does on a 
 
 THIRD, HALF, WHOLE = (4.4, 2.9), (6.6, 3.0), (13.2, 3.2)
 """Sizes in inches of pictures that share a row of the page with two others, with one, or with none: their text then comes out alike."""
+
+POINTS_PER_INCH = 72
+"""Of an SVG file's unit."""
 
 TALL = (6.6, 3.6)
 """As HALF, for pictures with words along the y axis."""
@@ -62,8 +66,13 @@ _STYLE: dict[str, Any] = {
     "image.interpolation": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "smart-tuner-tts",
+    "path.simplify": False,
     "axes.formatter.useoffset": False,
 }
+
+
+CURVE, MARK = "curve", "mark"
+"""Names inside a picture of what the page's script moves when a reader zooms; it fits the other axis to the curves."""
 
 
 class Sketch:
@@ -73,6 +82,8 @@ class Sketch:
         self.figure = Figure(figsize=size, layout="constrained")
         self.label = label
         self.svg = Markup()
+        self.zoomed: Axes | None = None
+        """Axes over steps that a reader may zoom into, if any."""
 
     def axes(self, x: str, y: str) -> Axes:
         """The only axes of a picture, labelled."""
@@ -90,10 +101,22 @@ def sketch(size: tuple[float, float], label: str) -> Iterator[Sketch]:
         file = io.StringIO()
         # Without a date the same figures give the same page.
         picture.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    picture.svg = _inline(file.getvalue(), label)
+    picture.svg = _inline(file.getvalue(), label, _plot(picture))
 
 
-def _inline(document: str, label: str) -> Markup:
+def _plot(picture: Sketch) -> str:
+    """What the page's script zooms by: where the axes lie in the drawing, in points, and which values their ends stand for."""
+    axes = picture.zoomed
+    if axes is None:
+        return ""
+    box, (width, height) = axes.get_position(), picture.figure.get_size_inches() * POINTS_PER_INCH
+    place = {"left": box.x0 * width, "right": box.x1 * width, "top": (1 - box.y1) * height, "bottom": (1 - box.y0) * height}
+    values = {"x": list(axes.get_xlim()), "y": list(axes.get_ylim()), "log": axes.get_yscale() == "log"}
+    plot = json.dumps({name: round(value, 3) for name, value in place.items()} | values)
+    return f' data-plot="{escape(plot)}"'
+
+
+def _inline(document: str, label: str, attributes: str) -> Markup:
     """The <svg> element of an SVG file, sized by the page instead of by itself."""
     element = document[document.index("<svg") :]
     opening, rest = element.split(">", 1)
@@ -101,7 +124,7 @@ def _inline(document: str, label: str) -> Markup:
     rest = re.sub(r"\s*<metadata>.*?</metadata>", "", rest, flags=re.DOTALL).replace(INK, "currentColor")
     for number, colour in enumerate(COLOURS):
         rest = rest.replace(f": {colour}", f": var(--colour-{number}, {colour})")
-    return Markup(f'{opening} role="img" aria-label="{escape(label)}">{rest}')  # noqa: S704  matplotlib wrote it, the label is escaped
+    return Markup(f'{opening} role="img" aria-label="{escape(label)}"{attributes}>{rest}')  # noqa: S704  matplotlib wrote it, the rest is escaped
 
 
 def legend_above(axes: Axes, columns: int = 4) -> None:
@@ -117,7 +140,13 @@ def whole_ticks(axes: Axes) -> None:
 def line(axes: Axes, x: Sequence[float], y: Sequence[float], colour: int, label: str, *, marked: bool = False, faint: bool = False) -> None:
     """A curve; values that are not finite leave a gap. A marked one has a dot at every point, so that a single point is seen."""
     marker = "o" if marked or len(x) == 1 else ""
-    axes.plot(x, y, color=COLOURS[colour], label=label, marker=marker, markersize=3.5, alpha=0.55 if faint else 1, linewidth=1 if faint else 1.5)
+    alpha, width = (0.55, 1.0) if faint else (1.0, 1.5)
+    axes.plot(x, y, color=COLOURS[colour], label=label, marker=marker, markersize=3.5, gid=CURVE, alpha=alpha, linewidth=width)
+
+
+def mark(axes: Axes, step: float, colour: str, style: str = "-") -> None:
+    """A thin vertical line."""
+    axes.axvline(step, color=colour, linestyle=style, linewidth=0.8, alpha=0.6, gid=MARK)
 
 
 def scale_for(values: Sequence[float]) -> str:

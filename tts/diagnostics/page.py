@@ -35,6 +35,11 @@ class Pictures:
     columns: int = 1
     kind: ClassVar[str] = "pictures"
 
+    @property
+    def zooms(self) -> bool:
+        """Whether there is a curve that the page's script can zoom into."""
+        return any(" data-plot=" in item.svg.split(">", 1)[0] for item in self.items)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -76,10 +81,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence with a tone: good, bad, warning or quiet."""
+    """A sentence with a tone: good, bad, warning or quiet; and what to do about it."""
 
     text: str
     tone: str = "quiet"
+    advice: str = ""
     kind: ClassVar[str] = "note"
 
 
@@ -143,6 +149,11 @@ class Page:
     sections: Sequence[Section]
     badge: Cell | None = None
     footer: tuple[str, ...] = field(default=())
+
+    @property
+    def zooms(self) -> bool:
+        """Whether it needs the script that zooms into curves; without the script everything is seen at once."""
+        return any(isinstance(block, Pictures) and block.zooms for section in self.sections for block in section.blocks)
 
 
 def render(page: Page) -> str:

@@ -1,12 +1,12 @@
 """What a training run left behind, read for a report.
 
 Reads files only, so that a report can be made of a run that is under way, was killed or came from another machine:
-`config.json`, `run.json`, `metrics.jsonl`, `snapshots/step-*.npz`, `anomalies/step-*.json`.
+`config.json`, `run.json`, `metrics.jsonl`, `snapshots/step-*.npz`, `anomalies/step-*.json` and, where the run is not older than they are,
+`modules.jsonl`, `corpus.json`, `restarts/NN`.
 
 Shape letters: B utterances, S decoder steps, N symbols, T frames, M mels.
 """
 
-import json
 import math
 import zipfile
 from collections.abc import Sequence
@@ -19,6 +19,10 @@ import numpy.typing as npt
 
 from tts.config import Config
 from tts.config.load import read_config
+from tts.diagnostics.corpus_record import CorpusRecord, read_corpus
+from tts.diagnostics.json_files import number, read_lines, read_object
+from tts.diagnostics.module_record import ModuleRecord, read_modules
+from tts.diagnostics.restart_record import Restart, read_restarts
 from tts.errors import DataError
 
 Floats = npt.NDArray[np.float32]
@@ -42,6 +46,19 @@ class Snapshot:
     """Recorded."""
     mel_BTM: Floats
     """After the postnet."""
+    mel_loss_B: Floats | None = None
+    """Squared error after the postnet; None in older snapshots."""
+    other_text_mel_loss_B: Floats | None = None
+    """The same where each recording is given the text of another; NaN where there is no other."""
+
+    @property
+    def text_gain(self) -> float:
+        """How many times worse recordings are foretold with each other's texts than with their own; NaN where that is not known."""
+        if self.mel_loss_B is None or self.other_text_mel_loss_B is None:
+            return math.nan
+        known_B = np.isfinite(self.other_text_mel_loss_B)
+        own = float(self.mel_loss_B[known_B].sum())
+        return float(self.other_text_mel_loss_B[known_B].sum()) / own if own > 0 else math.nan
 
     @property
     def reduction_factor(self) -> int:
@@ -87,6 +104,9 @@ class RunRecord:
     """By step; read one with `read_snapshot`."""
     anomalies: tuple[dict[str, Any], ...]
     """Skipped updates, by step."""
+    modules: ModuleRecord | None = None
+    corpus: CorpusRecord | None = None
+    restarts: tuple[Restart, ...] = ()
 
 
 def read_run(run: Path) -> RunRecord:
@@ -94,7 +114,7 @@ def read_run(run: Path) -> RunRecord:
     missing = [name for name in ("run.json", "config.json") if not (run / name).is_file()]
     if missing:
         raise DataError(f"{run} is not a run folder: it has no {' and no '.join(missing)}; expected a folder made by `tts train`")
-    state = _object(run / "run.json")
+    state = read_object(run / "run.json")
     lines = _lines(run / "metrics.jsonl")
     try:
         return RunRecord(
@@ -107,11 +127,20 @@ def read_run(run: Path) -> RunRecord:
             train=_series(lines, "train"),
             validation=_series(lines, "validation"),
             snapshots=tuple(sorted((run / "snapshots").glob("step-*.npz"))),
-            anomalies=tuple(_object(path) for path in sorted((run / "anomalies").glob("step-*.json"))),
+            anomalies=tuple(read_object(path) for path in sorted((run / "anomalies").glob("step-*.json"))),
+            modules=read_modules(run / "modules.jsonl"),
+            corpus=read_corpus(run / "corpus.json"),
+            restarts=read_restarts(run),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{run / 'run.json'} does not hold the state of a run ({reason}); train into another folder") from error
+
+
+def read_abandoned(restart: Restart) -> tuple[Series, Series]:
+    """What was trained and validated after the step that a restart went back to: (train, validation). Raises DataError."""
+    lines = _lines(restart.folder / "metrics.jsonl")
+    return _series(lines, "train"), _series(lines, "validation")
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -120,8 +149,9 @@ def read_snapshot(path: Path) -> Snapshot:
         with np.load(path, allow_pickle=False) as arrays:
             lengths = {name: arrays[name].astype(np.int64) for name in ("symbol_lengths_B", "mel_lengths_B", "step_lengths_B")}
             values = {name: arrays[name].astype(np.float32) for name in ("alignment_BSN", "gate_BT", "mel_target_BTM", "mel_BTM")}
+            losses = {name: arrays[name].astype(np.float32) for name in ("mel_loss_B", "other_text_mel_loss_B") if name in arrays}
             ids, texts = (tuple(str(value) for value in arrays[name]) for name in ("ids_B", "texts_B"))
-        return Snapshot(step=int(path.stem.removeprefix("step-")), ids=ids, texts=texts, **lengths, **values)
+        return Snapshot(step=int(path.stem.removeprefix("step-")), ids=ids, texts=texts, **lengths, **values, **losses)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"snapshot {path} is damaged ({type(error).__name__}: {error}); remove it, the report goes by the others") from error
 
@@ -141,35 +171,9 @@ def _finite_mean(values: npt.NDArray[np.float64]) -> float:
 def _series(lines: Sequence[dict[str, Any]], kind: str) -> Series:
     chosen = [line for line in lines if line["kind"] == kind]
     names = dict.fromkeys(name for line in chosen for name in line if name not in {"kind", "step"})
-    columns = {name: tuple(_number(line.get(name)) for line in chosen) for name in names}
+    columns = {name: tuple(number(line.get(name)) for line in chosen) for name in names}
     return Series(tuple(int(line["step"]) for line in chosen), columns)
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
 def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    found: list[dict[str, Any]] = []
-    # A run that is under way, or was killed, may leave a torn last line: it has no end.
-    for number, line in enumerate((text for text in path.read_bytes().splitlines(keepends=True) if text.endswith(b"\n")), start=1):
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number} is not a measurement ({error}); remove the line") from error
-        if not isinstance(values, dict) or not isinstance(values.get("step"), int) or values.get("kind") not in {"train", "validation"}:
-            raise DataError(f"{path}, line {number} is not a measurement (kind or step is missing or wrong); remove the line")
-        found.append(values)
-    return found
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); restore it from a copy, or remove it") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} should hold a JSON object, got {type(value).__name__}; restore it from a copy")
-    return value
+    return read_lines(path, lambda values: values.get("kind") in {"train", "validation"}, "kind or step is missing or wrong")

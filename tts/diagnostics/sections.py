@@ -10,6 +10,7 @@ from tts.diagnostics.images import alignment_picture, alignment_strip, colour_ra
 from tts.diagnostics.measured import Measured
 from tts.diagnostics.page import Cell, Fact, Facts, Note, Picture, Pictures, Section, Table, show, show_seconds
 from tts.diagnostics.run_record import Floats, RunRecord
+from tts.diagnostics.text_picture import text_gain_picture
 
 STRIP = 7
 """Alignments shown side by side over the course of training."""
@@ -29,7 +30,7 @@ def overview(record: RunRecord, statements: Sequence[Finding]) -> Section:
         Fact("Lowest held-out mel loss", show(best[1]) if best else "none yet", f"step {best[0]:,}" if best else ""),
         Fact("Skipped updates", f"{record.totals.get('skipped_updates', 0):,.0f}", tone="bad" if record.totals.get("skipped_updates") else ""),
     )
-    return Section("overview", "Findings", blocks=(Facts(facts), *(Note(finding.text, finding.level) for finding in statements)))
+    return Section("overview", "Findings", blocks=(Facts(facts), *(Note(finding.text, finding.level, finding.advice) for finding in statements)))
 
 
 def training(record: RunRecord) -> Section:
@@ -39,6 +40,8 @@ def training(record: RunRecord) -> Section:
         return Section("training", "Training", absent=f"The run ({record.state}) has logged no step yet, so there is no curve to draw.")
     intro = "Every figure that training logged, over its steps. Held-out clips are never trained on."
     marks = " Thin vertical lines mark skipped updates." if record.anomalies else ""
+    if record.restarts:
+        marks += " Broken vertical lines mark the steps that restarts went back to; what they abandoned is drawn faint."
     notes = tuple(Note(words, "warning") for words in undrawn)
     return Section("training", "Training", intro + marks, (Pictures(tuple(pictures), 3), *notes) if pictures else notes)
 
@@ -68,7 +71,7 @@ def alignments(measured: Sequence[Measured], record: RunRecord) -> Section:
         "lower left to the upper right."
     )
     first = Picture(strip, f"“{last.texts[0]}” (clip {last.ids[0]}); brighter is more attention, from 0 to 1.", "In the course of training")
-    return Section("alignments", "Alignments", intro, (Pictures((first,)), Pictures(finals, 2), table))
+    return Section("alignments", "Alignments", intro, (Pictures((first,)), Pictures((*finals, *text_gain_picture(measured)), 2), table))
 
 
 def gates(measured: Sequence[Measured], record: RunRecord) -> Section:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tts import __version__
 from tts.config import Config
 from tts.data.store import FeatureStore
-from tts.diagnostics import sections
+from tts.diagnostics import course_sections, sections
 from tts.diagnostics.findings import findings
 from tts.diagnostics.measured import measure
 from tts.diagnostics.page import Cell, Fact, Facts, Note, Page, Section, Table, render, show
@@ -55,8 +55,9 @@ def write_report(
             sentences_section(samples),
             corpus_section(store),
             study_section(study),
-            sections.overview(record, findings(record, measured[-1] if measured else None)),
+            sections.overview(record, findings(record, measured[-1] if measured else None, earlier=measured[:-1])),
             sections.training(record),
+            *course_sections.restarts(record),
             sections.alignments(measured, record),
             sections.gates(measured, record),
             sections.anomalies(record),

@@ -31,6 +31,7 @@ from tts.storage import writing
 from tts.training.metrics_log import WALL_CLOCK_FIELDS, read_metrics
 from tts.training.randomness import reseed
 from tts.training.saturation import SATURATION_FIELDS
+from tts.training.text_use import mel_losses, other_text_losses
 
 VALIDATION_METRICS = (
     "loss",
@@ -130,11 +131,15 @@ def write_snapshot(path: Path, model: Tacotron2, batch: Batch, texts: Sequence[s
     """Leaves an .npz without pickles: what the network makes of one batch, teacher-forced. Raises CannotWriteError.
 
     Arrays: ids_B, texts_B; symbol_lengths_B, mel_lengths_B, step_lengths_B; alignment_BSN; gate_BT (probabilities); mel_target_BTM, mel_BTM
-    (after the postnet). T is S times the reduction factor in all of them, and cells past the lengths carry no meaning.
+    (after the postnet); mel_loss_B and, with each other's texts, other_text_mel_loss_B (text_use.py). T is S times the reduction factor in all of
+    them, and cells past the lengths carry no meaning.
     """
     model.eval()
     reseed(VALIDATION_SEED, 0)
-    output = _forward(model, batch.to(device))
+    on_device = batch.to(device)
+    output = _forward(model, on_device)
+    reseed(VALIDATION_SEED, 0)
+    other_text_B = other_text_losses(on_device, lambda exchanged: _forward(model, exchanged))
     padding = output.mel_BTM.shape[1] - batch.mel_BTM.shape[1]
     arrays: dict[str, NDArray[np.generic]] = {
         "ids_B": np.array(batch.ids),
@@ -146,6 +151,8 @@ def write_snapshot(path: Path, model: Tacotron2, batch: Batch, texts: Sequence[s
         "gate_BT": output.gate_logits_BT.float().sigmoid().cpu().numpy(),
         "mel_target_BTM": np.pad(batch.mel_BTM.numpy(), ((0, 0), (0, padding), (0, 0))),
         "mel_BTM": output.mel_post_BTM.float().cpu().numpy(),
+        "mel_loss_B": mel_losses(output, on_device).cpu().numpy(),
+        "other_text_mel_loss_B": other_text_B.cpu().numpy(),
     }
     with writing(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -1,0 +1,1 @@
+"""A run under way in the terminal: what `tts watch` shows."""
