@@ -87,7 +87,8 @@ def write_corpus(run: Path, symbols: dict[str, tuple[int, int]], rejected: list[
     """Symbol to how often it is trained on and held out."""
     values = {
         "symbols": {symbol: {"training": training, "held_out": held_out} for symbol, (training, held_out) in symbols.items()},
-        "rejected": None if rejected is None else [{"id": identity, "reason": reason} for identity, reason in rejected],
+        "dead_symbols": [symbol for symbol, (training, _) in symbols.items() if symbol.isalpha() and not training],
+        "rejected": None if rejected is None else [{"id": identity, "reason": reason, "detail": ""} for identity, reason in rejected],
         "utterances": {"training": 40, "held_out": 4},
     }
     (run / "corpus.json").write_text(json.dumps(values))

@@ -15,6 +15,8 @@ class CorpusRecord:
     """How often each symbol occurs in the clips that are trained on."""
     held_out: dict[str, int]
     """The same of those that are not."""
+    dead: tuple[str, ...]
+    """Those with a sound that no text to train on has: their vectors stay as they were drawn."""
     rejected: tuple[tuple[str, str], ...] | None
     """Clips that were left out and why; None where the feature store does not say."""
     utterances: dict[str, int]
@@ -31,6 +33,7 @@ def read_corpus(path: Path) -> CorpusRecord | None:
         return CorpusRecord(
             training={str(symbol): int(counts["training"]) for symbol, counts in symbols.items()},
             held_out={str(symbol): int(counts["held_out"]) for symbol, counts in symbols.items()},
+            dead=tuple(str(symbol) for symbol in values["dead_symbols"]),
             rejected=None if rejected is None else tuple((str(item["id"]), str(item["reason"])) for item in rejected),
             utterances={str(name): int(count) for name, count in values["utterances"].items() if isinstance(count, int)},
         )

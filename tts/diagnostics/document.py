@@ -92,4 +92,4 @@ def _corpus(record: RunRecord) -> dict[str, Any] | None:
     if corpus is None:
         return None
     reasons = None if corpus.rejected is None else dict(Counter(reason for _, reason in corpus.rejected))
-    return {"utterances": corpus.utterances, "untrained_symbols": [symbol for symbol, n in corpus.training.items() if not n], "rejected": reasons}
+    return {"utterances": corpus.utterances, "untrained_symbols": list(corpus.dead), "rejected": reasons}

@@ -26,11 +26,11 @@ SATURATION = "activation_saturation_"
 
 
 def untrained_symbols(facts: Facts) -> Match | None:
-    """Letters of the alphabet, or symbols of held-out texts, that no training text has: their vectors stay random."""
+    """Symbols with a sound, or of held-out texts, that no text to train on has: their vectors stay random."""
     corpus = facts.record.corpus
     if corpus is None:
         return None
-    dead = [symbol for symbol, count in corpus.training.items() if not count and (symbol.isalpha() or corpus.held_out.get(symbol, 0))]
+    dead = [symbol for symbol, count in corpus.training.items() if not count and (symbol in corpus.dead or corpus.held_out.get(symbol, 0))]
     if not dead:
         return None
     return match(symbols=len(dead), of=len(corpus.training), words={"names": listed([f"“{symbol}”" for symbol in dead])})

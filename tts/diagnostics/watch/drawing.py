@@ -1,11 +1,12 @@
 """The live view of a run, as what rich draws."""
 
+import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -28,8 +29,12 @@ LISTED = 3
 SHADES = " ░▒▓█"
 ALIGNMENT = (44, 6)
 """Columns and lines of the newest attention."""
-LINES_AROUND = 6
-"""Of the view, beside figures, lists and findings."""
+BORDERS = 2
+"""Lines, and at least columns, of the frame."""
+LINES_BESIDE_TRAINING = 20
+"""For what is held out, events and the first findings: the figures of training have the room that these leave, two lines at least."""
+GAP: tuple[RenderableType, int] = (Text(""), 1)
+_RULER = Console(file=io.StringIO())
 
 LOSSES = ("loss", "mel_before", "mel_after", "gate", "guided_attention", "coarse_mel", "coarse_gate", "consistency", "mutual_information")
 COURSE = ("gradient_norm", "learning_rate", "frames_per_second")
@@ -40,35 +45,44 @@ VALIDATED = {
 """1 where more is better, -1 where less is."""
 
 
+Block = tuple[RenderableType, int]
+"""Something to draw, and how many lines it takes."""
+
+
 def drawing(now: Glance, *, height: int, width: int) -> RenderableType:
-    """The view on a terminal of so many lines and columns: what does not fit is left out from the end of the findings."""
-    parts: list[RenderableType] = [_progress(now), Text("")]
-    lines = LINES_AROUND
-    tables = [(title, table) for title, table in (("training", _trained(now)), ("held out", _validated(now))) if table.row_count]
-    for _, table in tables:
-        parts += [table, Text("")]
-        lines += table.row_count + 2
-    events = _events(now)
-    parts += events
-    lines += len(events)
+    """The view on a terminal of so many lines and columns. What does not fit is left out: the picture, figures of training, the last findings."""
+    room = height - BORDERS
+    statements = _statements(now.statements, width - 2 * BORDERS)
+    blocks: list[Block] = [(_progress(now), 1), GAP]
+    for table in (_trained(now, max(2, room - LINES_BESIDE_TRAINING)), _validated(now)):
+        blocks += [(table, table.row_count + 1), GAP] if table.row_count else []
+    blocks += _events(now)
+    needed = sum(size for _, size in [*blocks, *statements])
     picture = _attention(now)
-    statements = _statements(now.statements, width - 4)
-    needed = sum(size for _, size in statements)
-    if picture and lines + needed + ALIGNMENT[1] + 2 <= height:
-        parts += [picture, Text("")]
-        lines += ALIGNMENT[1] + 2
-    for statement, size in statements:
-        if lines + size > height:
-            parts.append(Text("...", style="dim"))
-            break
-        parts.append(statement)
-        lines += size
+    if picture and needed + ALIGNMENT[1] + 2 <= room:
+        blocks += [(picture, ALIGNMENT[1] + 1), GAP]
     title = Text.assemble("run ", (now.name, "bold"), "  ", (now.record.state, COLOURS.get(now.record.state, "yellow")))
-    return Panel(Group(*parts), title=title, title_align="left", box=box.ROUNDED)
+    return Panel(Group(*_fitting([*blocks, *statements], room)), title=title, title_align="left", box=box.ROUNDED)
+
+
+def _fitting(blocks: Sequence[Block], room: int) -> list[RenderableType]:
+    """The first of them, as far as the lines go; an ellipsis stands for the others."""
+    if sum(size for _, size in blocks) <= room:
+        return [part for part, _ in blocks]
+    shown: list[RenderableType] = []
+    used = 1
+    for part, size in blocks:
+        if used + size > room:
+            break
+        shown.append(part)
+        used += size
+    return [*shown, Text("...", style="dim")]
 
 
 def _progress(now: Glance) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
+    for _ in range(5):
+        grid.add_column(no_wrap=True)
     left = "" if now.seconds_left is None else f"about {duration(now.seconds_left)} left"
     quiet = now.record.state == "running" and now.silent_for > SILENT
     news = Text(f"no news for {duration(now.silent_for)}", style="yellow") if quiet else Text("")
@@ -85,12 +99,12 @@ def _table(first: str, *columns: str) -> Table:
     return table
 
 
-def _trained(now: Glance) -> Table:
+def _trained(now: Glance, rows: int) -> Table:
+    """The first rows of them."""
     series = now.record.train
     table = _table("training", "newest", "course")
-    for name in (*LOSSES, *COURSE):
-        if name in series.columns:
-            table.add_row(_words(name), show(series.last(name)), Text(sparkline(series.columns[name], SPARK), style="cyan"))
+    for name in [name for name in (*LOSSES[:1], *COURSE, *LOSSES[1:]) if name in series.columns][:rows]:
+        table.add_row(_words(name), show(series.last(name)), Text(sparkline(series.columns[name], SPARK), style="cyan"))
     return table
 
 
@@ -128,7 +142,7 @@ def _trend(series: Series, name: str, better: int) -> Text:
     return Text("↗" if change > 0 else "↘", style="green" if change * better > 0 else "yellow")
 
 
-def _events(now: Glance) -> list[RenderableType]:
+def _events(now: Glance) -> list[Block]:
     """Restarts, skipped updates and smaller batches, a line each; the newest of each kind."""
     record = now.record
     lines = [
@@ -138,7 +152,7 @@ def _events(now: Glance) -> list[RenderableType]:
     lines += [f"skipped update at step {item['step']:,}: {item['kind']} {item['name']} is {item['value']}" for item in record.anomalies[-LISTED:]]
     if halvings := int(record.totals.get("frame_budget_halvings", 0)):
         lines.append(f"out of memory: batches were halved {often(halvings)}")
-    return [*(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in lines), Text("")] if lines else []
+    return [*((Text(line, style="yellow", no_wrap=True, overflow="ellipsis"), 1) for line in lines), GAP] if lines else []
 
 
 def _attention(now: Glance) -> RenderableType | None:
@@ -160,14 +174,14 @@ def _attention(now: Glance) -> RenderableType | None:
     return Group(Text(caption, style="dim", no_wrap=True, overflow="ellipsis"), *shown)
 
 
-def _statements(found: Sequence[Finding], width: int) -> list[tuple[RenderableType, int]]:
+def _statements(found: Sequence[Finding], width: int) -> list[Block]:
     """Findings with the lines that each takes."""
-    shown: list[tuple[RenderableType, int]] = []
+    shown: list[Block] = []
     for finding in found:
         text = Text.assemble(("● ", LEVELS[finding.level]), finding.text)
         if finding.advice:
             text.append(f" {finding.advice}", style="dim")
-        shown.append((text, max(1, math.ceil(text.cell_len * 1.1 / max(width, 20)))))
+        shown.append((text, len(text.wrap(_RULER, max(width, 1)))))
     return shown
 
 
