@@ -182,7 +182,7 @@ def diagnose(
     out = output or run / "diagnostics"
     found = examine(run, out)
     for finding in found.findings:
-        print(f"{finding.level}: {finding.text}")
+        print(f"{finding.level}: {finding.text}" + (f" {finding.advice}" if finding.advice else ""))
     print(f"diagnostics: {found.html}")
 
 
