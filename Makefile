@@ -62,11 +62,11 @@ compile: $(READY) ## Write what is made from source: the compiled pipeline, its 
 images: ## Build the images and say what their layers weigh (docker, podman or buildah)
 	@$(PYTHON) images/build.py $(IMAGES) --tag $(TAG)
 
-picture: ## Photograph the demo's report for the README: docs/report.png (needs Chromium)
+picture: ## Photograph the demo's reports for the README: docs/report.png, docs/diagnosis.png (needs Chromium)
 	@profile=$$(mktemp -d) && trap 'rm -rf "$$profile"' EXIT && \
-	$(CHROMIUM) --headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --hide-scrollbars \
-	  --user-data-dir="$$profile" --window-size=1200,1500 --virtual-time-budget=20000 \
-	  --screenshot="$$PWD/docs/report.png" "file://$(abspath $(DEMO))/out/evaluation/report.html"
+	photograph() { $(CHROMIUM) --headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --hide-scrollbars \
+	  --user-data-dir="$$profile" --window-size="$$1" --virtual-time-budget=20000 --screenshot="$$PWD/docs/$$2" "file://$(abspath $(DEMO))/out/$$3"; } && \
+	photograph 1200,1500 report.png evaluation/report.html && photograph 1200,2600 diagnosis.png diagnostics/diagnostics.html
 
 lock: $(UV) ## Resolve the requirements anew: exact versions and hashes
 	@UV=$(UV) requirements/lock.sh

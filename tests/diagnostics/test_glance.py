@@ -193,9 +193,9 @@ class Terminal:
 
 
 def test_the_view_follows_the_files_and_ends_with_the_run(tmp_path: Path):
-    run = begun(tmp_path / "run", steps=3)
+    run = begun(tmp_path / "run")
     terminal = Terminal(run)
-    terminal.read_until("30 of 100")
+    terminal.read_until("40 of 100")
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(train(70, loss=0.4, seconds=14.0)) + "\n")
     terminal.read_until("70 of 100")
