@@ -105,7 +105,7 @@ def write_restart(run: Path, number: int, *, back_to: int, noticed: int, abandon
         "began_step": back_to + 1,
         "noticed_step": noticed,
         "back_to_step": back_to,
-        "remedy": {"optimiser.learning_rate": [1e-3, 5e-4]},
+        "remedy": {"optimiser.learning_rate": [1e-3, 5e-4], "training.seed": [0, number]},
     }
     (folder / "restart.json").write_text(json.dumps(values))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in abandoned))

@@ -143,7 +143,7 @@ def test_a_run_with_everything_shows_everything(tmp_path: Path):
     assert page.tables["corpus"][:2] == [["“z”", "0", "1"], ["“x”", "2", "0"]]
     assert ["clip-17", "too short"] in page.tables["corpus"]
     document = read(result.json)
-    assert document["restarts"][0]["remedy"] == {"optimiser.learning_rate": [0.001, 0.0005]}
+    assert document["restarts"][0]["remedy"] == {"optimiser.learning_rate": [0.001, 0.0005], "training.seed": [0, 1]}
     assert document["modules"]["decoder.gate"]["non_finite"] == 3
     assert document["seconds_per_step"] == {"data": 0.02, "forward": 0.11, "backward": 0.21, "update": 0.03}
     assert document["corpus"]["untrained_symbols"] == ["z"]

@@ -54,7 +54,7 @@ def modules(record: RunRecord) -> tuple[Section, ...]:
             (
                 "Update ratio",
                 module_heat(record.modules.steps, record.modules.update_ratio, "Update ratio", log=True),
-                "What a step adds to the weights, over their size; 0.001 is usual. Grey: nothing was updated.",
+                "What a step adds to the weights, over their size; 0.001 to 0.01 is usual. Grey: nothing was updated.",
             ),
         )
     )
@@ -97,10 +97,15 @@ def _rare(found: CorpusRecord) -> Block:
     if not rare:
         return Note(f"Each of {len(found.training)} symbols occurs more than {RARE} times in the texts that are trained on.", "good")
     rows: tuple[tuple[str | Cell, ...], ...] = tuple(
-        (f"“{symbol}”", Cell(f"{count}", "" if count else "bad"), f"{found.held_out.get(symbol, 0)}") for count, symbol in rare
+        (f"“{symbol}”", Cell(f"{count}", _tone(found, symbol, count)), f"{found.held_out.get(symbol, 0)}") for count, symbol in rare
     )
     caption = f"Symbols that occur at most {RARE} times in the texts that are trained on. One that never does is dead: its vector stays as it began."
     return Table(("symbol", "trained on", "held out"), rows, frozenset({"trained on", "held out"}), caption)
+
+
+def _tone(found: CorpusRecord, symbol: str, count: int) -> str:
+    """Bad where the voice would have to say, or is held out with, what it never learns."""
+    return "bad" if not count and (symbol in found.dead or found.held_out.get(symbol, 0)) else ""
 
 
 def _rejected(rejected: tuple[tuple[str, str], ...]) -> list[Block]:

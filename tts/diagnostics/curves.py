@@ -161,7 +161,7 @@ def _picture(record: RunRecord, chart: Chart, present: list[tuple[Line, Series]]
         axes.set_xlim(0, max(ends) * 1.02)
         picture.zoomed = axes
         whole_ticks(axes)
-        legend_above(axes)
+        legend_above(axes, columns=4 if len(present) <= 4 else 3)
     return Picture(picture.svg, _caption(chart, present), chart.title)
 
 

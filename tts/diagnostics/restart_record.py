@@ -7,6 +7,8 @@ from typing import Any
 from tts.diagnostics.json_files import number, read_object
 from tts.errors import DataError
 
+SEED = "training.seed"
+
 
 @dataclass(frozen=True)
 class Restart:
@@ -29,8 +31,9 @@ class Restart:
 
     @property
     def changes(self) -> str:
-        """The remedy in words."""
-        return ", ".join(f"{knob} {_show(before)} → {_show(after)}" for knob, (before, after) in self.remedy.items()) or "the order of the data"
+        """The remedy in words. The order of the data changes each time, by the seed."""
+        turned = [f"{knob} {_show(before)} → {_show(after)}" for knob, (before, after) in self.remedy.items() if knob != SEED]
+        return ", ".join(turned) or "the order of the data"
 
 
 def read_restarts(run: Path) -> tuple[Restart, ...]:

@@ -11,6 +11,8 @@ NAMED = 3
 """Utterances, symbols or modules that a sentence names."""
 SLOW_DATA = 0.15
 """Share of a step's time that loading data may take."""
+OF_THE_MOMENT = ("training.seed", "guided_attention.hold_steps")
+"""Knobs of a remedy that suit the step of the restart, and no run from the start."""
 PHASES = ("data", "forward", "backward", "update")
 
 
@@ -64,13 +66,13 @@ def restarted(facts: Facts) -> Match | None:
         return None
     last = restarts[-1]
     steps = sum(max(0, restart.noticed_step - restart.back_to_step) for restart in restarts)
-    turns = tuple(Turn(knob, "set", _value(after)) for knob, (_, after) in last.remedy.items() if isinstance(after, int | float | str))
+    turns = tuple(Turn(knob, "set", _value(after)) for knob, (_, after) in last.remedy.items() if knob not in OF_THE_MOMENT)
     words = {"times": often(len(restarts)), "why": last.sentence.rstrip("."), "trigger": last.trigger, "changes": last.changes}
     return match(turns=turns, words=words, restarts=len(restarts), noticed_step=last.noticed_step, back_to_step=last.back_to_step, lost_steps=steps)
 
 
-def _value(value: float | str) -> float | str:
-    return value if isinstance(value, str) else float(value)
+def _value(value: object) -> float | str:
+    return float(value) if isinstance(value, int | float) else str(value)
 
 
 def budget_halved(facts: Facts) -> Match | None:

@@ -39,7 +39,7 @@ _RULER = Console(file=io.StringIO())
 LOSSES = ("loss", "mel_before", "mel_after", "gate", "guided_attention", "coarse_mel", "coarse_gate", "consistency", "mutual_information")
 COURSE = ("gradient_norm", "learning_rate", "frames_per_second")
 VALIDATED = {
-    "mel_loss": -1, "gate_loss": -1, "attention_diagonality": 1, "attention_focus": 1, "attention_entropy": -1, "gate_accuracy": 1,
+    "mel_loss": -1, "gate_loss": -1, "attention_diagonality": 1, "attention_focus": 1, "attention_entropy": -1, "gate_accuracy": 1, "gate_on_time": 1,
     "gate_stop_error": -1, "recogniser_error_rate": -1,
 }  # fmt: skip
 """1 where more is better, -1 where less is."""
