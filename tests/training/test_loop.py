@@ -324,7 +324,7 @@ def test_a_clip_with_nan_costs_its_updates_and_not_the_run(damaged_store, config
     with caplog.at_level(logging.WARNING):
         _train(damaged_store, knobs, run)
     clip = damaged_store.ids[damaged_store.train[0]]
-    anomalies = [json.loads(path.read_text()) for path in sorted((run / "anomalies").iterdir())]
+    anomalies = [json.loads(path.read_text()) for path in sorted((run / "anomalies").glob("*.json"))]
     assert anomalies
     for anomaly in anomalies:
         assert (anomaly["kind"], anomaly["name"], anomaly["value"], anomaly["utterances"]) == ("input", "mel", "nan", [clip])
@@ -361,7 +361,7 @@ def test_too_many_skipped_updates_in_a_row_are_a_divergence(store, config, tmp_p
         _train(without_numbers, knobs, tmp_path / "run")
     state = read_state(tmp_path / "run")
     assert (state.state, state.step, state.totals.skipped_updates) == ("diverged", 3, 3)
-    assert len(list((tmp_path / "run" / "anomalies").iterdir())) == 3
+    assert len(list((tmp_path / "run" / "anomalies").glob("*.json"))) == 3
 
 
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(straight, store, config, tmp_path, file_size_limit):

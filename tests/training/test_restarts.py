@@ -81,7 +81,7 @@ def test_a_ladder_that_ends_is_a_divergence_that_tells_what_was_tried(store, tin
         assert (record["number"], record["trigger"], record["began_step"], record["noticed_step"], record["back_to_step"]) == (
             number, "non-finite", 1, 2, 0,
         )  # fmt: skip
-        assert sorted(path.name for path in (folder / "anomalies").iterdir()) == ["step-00000001.json", "step-00000002.json"]
+        assert sorted(path.name for path in (folder / "anomalies").glob("*.json")) == ["step-00000001.json", "step-00000002.json"]
         assert [line["step"] for line in read_metrics(folder / "metrics.jsonl")] == [1, 2]
     (entry,) = Checkpoints(run).index().checkpoints
     assert (entry.step, entry.file) == (0, "step-00000000-restart-02.pt")

@@ -47,10 +47,19 @@ def test_a_folder_that_cannot_be_written_to(read_only_folder):
 
 
 def test_clearing_removes_the_future_and_the_half_written_and_nothing_else(tmp_path):
-    kept = ["run.json", "config.json", "notes.txt", "snapshots/step-00000004.npz", "anomalies/step-00000003.json", "checkpoints/step-00000009.pt"]
+    kept = [
+        "run.json",
+        "config.json",
+        "notes.txt",
+        "snapshots/step-00000004.npz",
+        "anomalies/step-00000003.json",
+        "anomalies/step-00000003.pt",
+        "checkpoints/step-00000009.pt",
+    ]
     gone = [
         "snapshots/step-00000005.npz",
         "anomalies/step-00000012.json",
+        "anomalies/step-00000012.pt",
         ".run.json.x1y2z3.partial",
         ".metrics.jsonl.abcdef.partial",
         "checkpoints/.step-00000008.pt.q1w2e3.partial",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from tts.chain import STUDY_NAME, describe
-from tts.cli import doctor, katib, tracking, watch
+from tts.cli import doctor, katib, replay, tracking, watch
 from tts.cli import study as study_commands
 from tts.cli.arguments import Corpus, Features, Launcher, NewFeatures, NewRun, Out, Run, Storage, Store, Study, StudyName, WarmStart
 from tts.cli.parse import Command, Folder
@@ -273,6 +273,7 @@ COMMANDS = {
         *katib.COMMANDS,
         Command(train, "train", taken=ALL, shown=(*FITTING, "tracking"), folder="features"),
         *watch.COMMANDS,
+        Command(replay.replay, "replay", taken=(), shown=(), folder=""),
         Command(diagnose, "diagnose", taken=(), shown=(), folder=""),
         Command(evaluate, "evaluate", taken=("training", "synthesis", "evaluation"), shown=("synthesis", "evaluation"), folder="run"),
         Command(register, "register", taken=("tracking",), shown=("tracking",), folder="run"),

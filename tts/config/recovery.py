@@ -46,6 +46,9 @@ class RecoveryConfig(Section):
         Remedy(learning_rate=0.5, clip_norm=0.5, guided_attention=2.0),
         Remedy(learning_rate=0.2, clip_norm=0.5, precision="fp32"),
     )
+    evidence_files: Annotated[
+        int, Field(ge=0, description="Skipped updates, a run's first, of which all is kept that `tts replay` needs: each as large as the weights.")
+    ] = 2
     memory_share: Annotated[
         float, Field(ge=0, le=1, description="Share of the container's or machine's memory at which caches are dropped, or training stops; 0: never.")
     ] = 0.85

@@ -10,6 +10,7 @@
 | `checkpoints/` | everything to go on from, or to speak with (checkpoint.py) |
 | `snapshots/step-XXXXXXXX.npz` | alignments, gates and mels of some held-out utterances at each validation (validation.py) |
 | `anomalies/step-XXXXXXXX.json` | what was not finite in a skipped update (anomaly.py) |
+| `anomalies/step-XXXXXXXX.pt` | all that is needed to make that step again, for a run's first ones (evidence.py) |
 | `restarts/NN/` | why the run went back, and what it abandoned (recovery/abandoned.py) |
 """
 
@@ -109,6 +110,6 @@ def clear_after(run: Path, step: int) -> None:
     for folder in (run, *(run / name for name in ("snapshots", "anomalies", "checkpoints"))):
         clear_partial(folder)
         for path in folder.glob("step-*"):
-            numbered = re.fullmatch(r"step-(\d+)\.(npz|json)", path.name)
+            numbered = re.fullmatch(r"step-(\d+)\.(npz|json|pt)" if folder.name == "anomalies" else r"step-(\d+)\.(npz|json)", path.name)
             if numbered and int(numbered[1]) > step:
                 path.unlink()

@@ -17,6 +17,7 @@ from tts.storage import write_text
 from tts.training.anomaly import Anomaly, write_anomaly
 from tts.training.checkpoint import Checkpoints, check_resumable
 from tts.training.corpus_record import write_corpus_record
+from tts.training.evidence import write_evidence
 from tts.training.held_out import AbandonedError, HeldOut
 from tts.training.metrics_log import MetricsLog
 from tts.training.modules_log import ModulesLog
@@ -264,7 +265,10 @@ class Session:
 
     def _report(self, anomaly: Anomaly, result: StepResult, batch: Batch) -> None:
         step, in_a_row = self.tally.step, self._updates.watch.updates.skipped.count
-        write_anomaly(self.run / "anomalies", step, anomaly, batch, {**result.figures(), "skipped_in_a_row": in_a_row})
+        folder = self.run / "anomalies"
+        texts = dict(zip(self._store.ids, self._store.texts, strict=True)) if result.evidence else {}
+        evidence = write_evidence(folder, result.evidence, texts) if result.evidence else None
+        write_anomaly(folder, step, anomaly, batch, {**result.figures(), "skipped_in_a_row": in_a_row}, evidence)
         logger.warning("step %d: update skipped: %s", step, anomaly)
 
     def _seconds(self) -> float:

@@ -15,6 +15,7 @@ from tts.losses.total import Losses, total_loss
 from tts.model.output import Tacotron2Output
 from tts.model.tacotron2 import Tacotron2
 from tts.training.anomaly import Anomaly, find_offender
+from tts.training.evidence import Evidence, keep
 from tts.training.modules_log import norm_of_each
 from tts.training.precision import LOWEST_SCALE, Precision
 from tts.training.randomness import reseed
@@ -59,6 +60,8 @@ class StepResult:
     """The first thing that was not finite: no update."""
     loss_value: float
     """The loss, as the check read it."""
+    evidence: Evidence | None = None
+    """With an anomaly that is to be replayed, on the rank that writes."""
 
     def figures(self) -> dict[str, float]:
         """Loss, terms and what belongs to them, gradient norm, learning rate and reduction factor as numbers; waits for the device."""
@@ -85,7 +88,7 @@ def new_learner(config: Config, *, symbols: int, mels: int, precision: Precision
     return Learner(model, optimiser, precision.scaler(), precision, ranks, StepClock(precision.device))
 
 
-def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> StepResult:
+def train_step(learner: Learner, batch: Batch, config: Config, step: int, *, keep_evidence: bool = False) -> StepResult:
     """Forward, losses, backward, unscale, check, clip, update.
 
     A function of the learner's state, the batch, the configuration and the step's number alone. When the loss, a gradient or a BatchNorm statistic
@@ -95,16 +98,17 @@ def train_step(learner: Learner, batch: Batch, config: Config, step: int) -> Ste
     A device that runs out of memory (torch.OutOfMemoryError) has no step behind it either: what is left of the attempt are gradients.
 
     Ranks that train together each give their part of a batch. Whatever is looked at after the backward pass is a sum over all of them.
+    With `keep_evidence`, the same on all ranks, an anomaly comes with all that is needed to make the step again.
     """
     statistics = [buffer.clone() for buffer in learner.model.buffers()]
     try:
-        return _make(learner, batch, config, step, statistics)
+        return _make(learner, batch, config, step, statistics, keep_evidence)
     except torch.OutOfMemoryError:
         _put_back(learner.model, statistics)
         raise
 
 
-def _make(learner: Learner, batch: Batch, config: Config, step: int, statistics: list[Tensor]) -> StepResult:
+def _make(learner: Learner, batch: Batch, config: Config, step: int, statistics: list[Tensor], keep_evidence: bool) -> StepResult:
     """`statistics`: the network's buffers as they were before."""
     model, optimiser, scaler = learner.model, learner.optimiser, learner.scaler
     reseed(config.training.seed, step, learner.ranks.rank)
@@ -128,7 +132,8 @@ def _make(learner: Learner, batch: Batch, config: Config, step: int, statistics:
     statistics_norm = get_total_norm([buffer for buffer in model.buffers() if buffer.is_floating_point()])
     loss_value, *norms_read = torch.stack([losses.total, norm, statistics_norm]).tolist()
     healthy = all(map(math.isfinite, (loss_value, *norms_read)))
-    anomaly, overflow = None, False
+    scale = model.recogniser.bound.scale if model.recogniser else None
+    anomaly, overflow, evidence = None, False, None
     if healthy:
         clip_grads_with_norm_(model.parameters(), config.optimiser.clip_norm, norm)
         _remember_style(learner, output, batch)
@@ -137,11 +142,12 @@ def _make(learner: Learner, batch: Batch, config: Config, step: int, statistics:
         overflow = scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE and bool(losses.total.isfinite() & statistics_norm.isfinite())
         anomaly = None if overflow else _find_offender(learner, batch, own, losses.total, config, step)
         _put_back(model, statistics)
+        if anomaly and keep_evidence:
+            evidence = keep(model, scaler, batch, config, step, anomaly, precision=learner.precision, ranks=learner.ranks)
     scaler.update()
-    scale = model.recogniser.bound.scale if model.recogniser else None
     further = losses.counts if scale is None else {**losses.counts, "mutual_information_scale": scale}
     learner.clock.end_of("update")
-    return StepResult(losses.total, losses.terms, further, norm, norms_P, rate, factor, overflow, anomaly, loss_value)
+    return StepResult(losses.total, losses.terms, further, norm, norms_P, rate, factor, overflow, anomaly, loss_value, evidence)
 
 
 def _put_back(model: Tacotron2, buffers: list[Tensor]) -> None:
@@ -167,4 +173,8 @@ def _remember_style(learner: Learner, output: Tacotron2Output, batch: Batch) -> 
 def _find_offender(learner: Learner, batch: Batch, own: Losses, total: Tensor, config: Config, step: int) -> Anomaly:
     """Looks at the same forward pass again: same dropout, same number format."""
     reseed(config.training.seed, step, learner.ranks.rank)
-    return find_offender(learner.model, batch, own, total=total, forward=lambda: _forward(learner, batch), ranks=learner.ranks)
+
+    def losses(output: Tacotron2Output, part: Batch) -> Losses:
+        return total_loss(output, part, config, step)
+
+    return find_offender(learner.model, batch, own, total=total, forward=lambda: _forward(learner, batch), losses=losses, ranks=learner.ranks)

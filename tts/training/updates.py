@@ -59,6 +59,11 @@ class Updates:
         if self.model.recogniser:
             self.model.recogniser.listen_for(store.symbol_table.spoken)
 
+    @property
+    def _keeps_evidence(self) -> bool:
+        """Of the next step, should it be skipped: the run's first ones only, each is as large as the network."""
+        return self.tally.skipped_updates < self.config.recovery.evidence_files
+
     def state(self) -> dict[str, Any]:
         """All that updates depend on and change, but for the configuration and the features."""
         learner = self._learner
@@ -134,7 +139,7 @@ class Updates:
         try:
             on_device = batch.to(self.device)
             self._learner.clock.end_of("data")
-            return train_step(self._learner, on_device, self.config, step), batch
+            return train_step(self._learner, on_device, self.config, step, keep_evidence=self._keeps_evidence), batch
         except torch.OutOfMemoryError as error:
             if self.ranks.together:
                 raise of_several_ranks(batch, self.ranks, self.config) from error
