@@ -203,6 +203,18 @@ def test_memory_does_not_grow_over_shapes(device):
     assert max(held[5:]) <= max(held[:5])
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_is_forgotten_is_captured_anew(device):
+    """As after a batch for which the device had too little memory."""
+    plain, graphed = twins(device)
+    arguments = arguments_of([(4, 30), (3, 21)], 6, device)
+    for held in (False, True, False, True):
+        if not held:
+            graphed.graphs.forget()
+        assert_same_twins(plain, graphed, arguments[0], plain(*arguments), graphed(*arguments), tolerance=1e-10)
+        assert (graphed.graphs.bytes > 0) is held
+
+
 def test_a_shape_that_does_not_fit_is_decoded_step_by_step_and_said_so_once(caplog):
     plain, graphed = twins("cpu")
     graphed.graphs = graphs_on("cpu", room=1000)

@@ -90,6 +90,10 @@ class LoopGraphs:
         """Memory of all buffers."""
         return sum(chunk.bytes for chunk in self._chunks.values() if chunk)
 
+    def forget(self) -> None:
+        """Gives all buffers back; shapes are captured anew when they come again."""
+        self._chunks.clear()
+
     def attention_loop(
         self,
         attention: Attention,

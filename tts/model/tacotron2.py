@@ -67,6 +67,12 @@ class Tacotron2(nn.Module):
             if decoder:
                 decoder.graphs = new_graphs()
 
+    def forget_loops(self) -> None:
+        """Gives back what captured loops hold of the device's memory; they are captured anew."""
+        for decoder in (self.decoder, self.coarse_decoder):
+            if decoder and decoder.graphs:
+                decoder.graphs.forget()
+
     def _inward(self, mel_BTM: Tensor) -> Tensor:
         return (mel_BTM - self.get_buffer("mel_mean_M")) / self.get_buffer("mel_deviation_M")
 

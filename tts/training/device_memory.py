@@ -77,6 +77,7 @@ def undone(learner: Learner) -> Learner:
         del adam[interrupted]  # Adam was interrupted as it began; it begins anew
     scaler = learner.precision.scaler()  # this one may have unscaled the gradients already, which it does once an update
     scaler.load_state_dict(learner.scaler.state_dict())
+    learner.model.forget_loops()
     free()
     return replace(learner, scaler=scaler)
 
