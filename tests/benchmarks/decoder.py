@@ -25,6 +25,7 @@ from tts.config.presets import tacotron2
 from tts.data.batch import Batch
 from tts.losses.total import total_loss
 from tts.model.tacotron2 import Tacotron2
+from tts.training.adam import Adam
 from tts.training.precision import Precision
 
 BATCH, SYMBOLS, FRAMES, MELS, TABLE = 16, 80, 402, 80, 60
@@ -59,7 +60,7 @@ def training_step(name: str, config: Config | None = None, precision: Precision 
     if name == "textbook":
         model.decoder = TextbookDecoder(model.decoder)
         model.coarse_decoder = model.coarse_decoder and TextbookDecoder(model.coarse_decoder)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-6, fused=True)
+    optimiser = Adam(model.parameters(), lr=1e-3, weight_decay=1e-6, fused=True)
 
     def step(batch: Batch) -> float:
         optimiser.zero_grad()

@@ -39,7 +39,9 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
     lstm = decoder.decoder_lstm
     mels, gates, alignments = [], [], []
     for step, frame_BM in enumerate(teacher_inputs(mel_BTM, decoder.reduction_factor)):
-        x_BP = decoder.prenet(frame_BM)
+        x_BP = frame_BM
+        for layer in decoder.prenet.layers:
+            x_BP = functional.dropout(torch.relu(layer(x_BP)), decoder.prenet.dropout, decoder.training or decoder.prenet.dropout_at_inference)
         attention_h, attention_c = decoder.attention_lstm(torch.cat((x_BP, context_BE), 1), (attention_h, attention_c))
         if kept_SBH is None:
             attention_h = functional.dropout(attention_h, decoder.attention_dropout, decoder.training)
@@ -49,7 +51,7 @@ def decode(decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, mel_B
         decoder_h, decoder_c = torch.lstm_cell(
             torch.cat((attention_h, context_BE), 1), (decoder_h, decoder_c), lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
         )
-        z_BF = torch.cat((decoder.decoder_dropout(decoder_h), context_BE), 1)
+        z_BF = torch.cat((functional.dropout(decoder_h, decoder.decoder_dropout.dropout, decoder.training), context_BE), 1)
         mels += [*decoder.mel(z_BF).split(decoder.mels, dim=1), *(layer(z_BF) for layer in decoder.early_mel)][: decoder.reduction_factor]
         gates += [*decoder.gate(z_BF).split(1, dim=1), *(layer(z_BF) for layer in decoder.early_gate)][: decoder.reduction_factor]
         alignments.append(weights_BN)

@@ -30,7 +30,7 @@ class Group:
 
     def __init__(self, count, function, *arguments, device="cpu"):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch._dynamo", __name__])
+        context.set_forkserver_preload([__name__])
         self._folder = TemporaryDirectory()
         meeting = f"file://{self._folder.name}/meeting"
         self.results, theirs = zip(*(context.Pipe(duplex=False) for _ in range(count)), strict=True)
@@ -122,7 +122,7 @@ def infinite_module(made, ranks):
         return output
 
     if ranks.rank == ranks.count - 1:
-        made.model.postnet.convolutions[1].convolution.register_forward_hook(spoil)
+        made.model.encoder.embedding.register_forward_hook(spoil)
 
 
 def out_of_memory(made, ranks):

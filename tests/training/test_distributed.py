@@ -159,7 +159,7 @@ def test_who_has_it_names_it(features, tiny, tmp_path):
     values = [values_of(tiny, {"data.frame_budget": 4000})]
     one, other = (results[0][0] for results in processes.run(2, processes.updates, features, values, 1, tmp_path, processes.infinite_module))
     assert one["anomaly"] == other["anomaly"]
-    assert (one["anomaly"].kind, one["anomaly"].name, one["anomaly"].value) == ("module", "postnet.convolutions.1.convolution", "inf")
+    assert (one["anomaly"].kind, one["anomaly"].name, one["anomaly"].value) == ("module", "encoder.embedding", "inf")
     assert one["anomaly"].utterances == (other["utterances"][1],)
 
     one, other = (results[0][0] for results in processes.run(2, processes.updates, features, values, 1, tmp_path, processes.infinite_gradient))

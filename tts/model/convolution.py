@@ -3,14 +3,10 @@
 Shape letters: B batch, C channels, L positions (symbols or frames).
 """
 
-from typing import Literal
-
-import torch
 from torch import Tensor, nn
 
+from tts.model.activation import Activation, activate
 from tts.model.batch_norm import MaskedBatchNorm1d
-
-Activation = Literal["relu", "tanh", "linear"]
 
 
 class ConvolutionBlock(nn.Module):
@@ -21,15 +17,10 @@ class ConvolutionBlock(nn.Module):
         self.convolution = nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2, bias=False)  # the norm takes the mean away and adds its own bias
         self.norm = MaskedBatchNorm1d(outputs)
         self.activation = activation
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         nn.init.xavier_uniform_(self.convolution.weight, gain=nn.init.calculate_gain(activation))
 
     def forward(self, x_BCL: Tensor, valid_B1L: Tensor) -> Tensor:
         """(B, C', L). Cells outside `valid_B1L` must be zero on the way in, and are on the way out."""
         y_BCL = self.norm(self.convolution(x_BCL), valid_B1L)
-        if self.activation == "relu":
-            y_BCL = torch.relu(y_BCL)
-        elif self.activation == "tanh":
-            y_BCL = torch.tanh(y_BCL)
-        dropped: Tensor = self.dropout(y_BCL)
-        return dropped.masked_fill(~valid_B1L, 0)
+        return activate(y_BCL, self.activation, self.dropout if self.training else 0, valid_B1L)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tts.config import ModelConfig
+from tts.model.activation import Dropout
 from tts.model.attention.choice import new_attention
 from tts.model.attention_loop import attention_loop
 from tts.model.cuda_graphs import LoopGraphs
@@ -61,7 +62,7 @@ class Decoder(nn.Module):
         self.attention = new_attention(config)
         self.attention_states = nn.Identity()  # a place for hooks to see what the loop gives
         self.decoder_lstm = nn.LSTM(config.attention_lstm + memory, hidden)
-        self.decoder_dropout = nn.Dropout(config.decoder_dropout)
+        self.decoder_dropout = Dropout(config.decoder_dropout)
         self.mel = nn.Linear(hidden + memory, mels * config.reduction_factor)
         self.gate = nn.Linear(hidden + memory, config.reduction_factor)
         # Frames of a step that only larger factors have. Each has layers of its own: once out of use they get no gradient, so Adam lets them be,
@@ -146,3 +147,9 @@ class Decoder(nn.Module):
         mel_ZF = torch.cat([layer(z_ZF) for layer in (self.mel, *self.early_mel[:early])], dim=1)
         gate_logits_ZR = torch.cat([layer(z_ZF) for layer in (self.gate, *self.early_gate[:early])], dim=1)
         return mel_ZF.view(len(mel_ZF), self.reduction_factor, self.mels), gate_logits_ZR
+
+    def projection(self) -> tuple[Tensor, Tensor]:
+        """Weight (X, F) and bias (X) of `project` as one product: X = r M + r."""
+        early = self.reduction_factor - self._reduction_factors[0]
+        layers = (self.mel, *self.early_mel[:early], self.gate, *self.early_gate[:early])
+        return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])

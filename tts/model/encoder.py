@@ -3,7 +3,7 @@
 Embedding, convolutions, bidirectional LSTM. Differs from NVIDIA/tacotron2: padding reaches neither a convolution, a batch
 statistic nor the LSTM, and batches need no sorting.
 
-Shape letters: B batch, N symbols, C channels, E memory width.
+Shape letters: B batch, N symbols, C channels, E memory width, L true symbols of all utterances and zeros between (row.py).
 """
 
 import math
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tts.config import ModelConfig
-from tts.data.batch import length_mask
 from tts.model.convolution import ConvolutionBlock
+from tts.model.row import row
 
 
 class Encoder(nn.Module):
@@ -22,6 +22,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, *, symbols: int) -> None:
         super().__init__()
         width = config.symbol_embedding
+        self.reach = config.encoder_kernel // 2
         self.embedding = nn.Embedding(symbols, width, padding_idx=0)
         self.convolutions = nn.ModuleList(
             ConvolutionBlock(width, width, kernel=config.encoder_kernel, activation="relu", dropout=config.encoder_dropout)
@@ -34,11 +35,12 @@ class Encoder(nn.Module):
 
     def forward(self, symbols_BN: Tensor, symbol_lengths_B: Tensor) -> Tensor:
         """(B, N, E) memory, zero where padded. Every length is at least 1 and at most N."""
-        valid_B1N = length_mask(symbol_lengths_B, symbols_BN.shape[1])[:, None]
-        x_BCN = self.embedding(symbols_BN).transpose(1, 2).masked_fill(~valid_B1N, 0)
+        symbols = row(symbol_lengths_B, self.reach)
+        x_1CL = symbols.join(self.embedding(symbols_BN))
         for block in self.convolutions:
-            x_BCN = block(x_BCN, valid_B1N)
+            x_1CL = block(x_1CL, symbols.valid_11L)
+        x_BNC = symbols.split(x_1CL, *symbols_BN.shape)
         # Packed, or the backward direction would start in the padding. Packing needs the lengths on the host: one transfer a batch.
-        packed = pack_padded_sequence(x_BCN.transpose(1, 2), symbol_lengths_B.cpu(), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(x_BNC, symbol_lengths_B.cpu(), batch_first=True, enforce_sorted=False)
         memory_BNE, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=symbols_BN.shape[1])
         return memory_BNE

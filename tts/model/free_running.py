@@ -3,12 +3,14 @@
 Utterances of a batch stop one by one: at the first frame whose gate fires, which is their last frame, or at their maximum. They then leave
 the batch, which goes on with the others; rows do not influence each other.
 
-Each LSTM is one product a step, on inputs that lie side by side, with weights laid out for it once (recurrent.py).
+Each LSTM is one product a step, on inputs that lie side by side, and so are all projections, with weights laid out for it once (recurrent.py).
+The prenet's masks are drawn for many steps at once.
 
 Shape letters: B utterances that still speak, N symbols, T frames, S decoder steps, r reduction factor, M mels, P prenet width, H attention
 LSTM width, E memory width, F = H + E, D decoder LSTM width.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +21,11 @@ from tts.model.attention.mechanism import Moment
 from tts.model.attention.stepwise import Reading
 from tts.model.decoder import Decoder
 from tts.model.frames import frames_of_steps
+from tts.model.prenet import spoken
 from tts.model.recurrent import RepeatedProduct, cell
+
+MASKS_AT_ONCE = 64
+"""Steps whose masks are drawn together. The generator goes on from the last of them, wherever synthesis ends."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,12 @@ def free_run(
     `generator`, on the CPU, draws the prenet's dropout; None draws from torch's global one. `monotonic` lets attention only stay or move on
     by one symbol (attention/stepwise.py).
     """
-    steps = _Steps(decoder, memory_BNE, symbol_lengths_B, monotonic=monotonic)
+    steps = _Steps(decoder, memory_BNE, symbol_lengths_B, generator, monotonic=monotonic)
     factor = decoder.reduction_factor
     lengths, stopped = max_frames_B.tolist(), [False] * len(max_frames_B)
     speaking, places, said = list(range(len(lengths))), list[tuple[int, int]](), list[tuple[Tensor, ...]]()
     while speaking:
-        mel_BRM, gate_BR, weights_BN, z_BF = steps.next(generator)
+        mel_BRM, gate_BR, weights_BN, z_BF = steps.next()
         step = len(said)
         for utterance, probabilities in zip(speaking, gate_BR.tolist(), strict=True):
             ends = [step * factor + frame for frame, probability in enumerate(probabilities, 1) if probability > gate_threshold]
@@ -96,8 +102,8 @@ def _side_by_side(parts: list[Tensor], places: list[tuple[int, int]], batch: int
 class _Steps:
     """The decoder's state between steps, of the utterances that still speak."""
 
-    def __init__(self, decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, *, monotonic: bool) -> None:
-        self.decoder = decoder
+    def __init__(self, decoder: Decoder, memory_BNE: Tensor, symbol_lengths_B: Tensor, generator: torch.Generator | None, *, monotonic: bool) -> None:
+        self.decoder, self.generator = decoder, generator
         self.at = decoder.attention.operands(memory_BNE, symbol_lengths_B)
         self.reading = Reading(self.at.valid_BN) if monotonic else None
         first, batch, dtype = decoder.attention_lstm, len(memory_BNE), self.at.memory_BNE.dtype
@@ -107,6 +113,9 @@ class _Steps:
         input_GF, recurrent_GD, one_G, other_G = decoder.decoder_lstm.all_weights[0]
         self.second = RepeatedProduct(torch.cat((input_GF, recurrent_GD), 1).to(dtype), (one_G + other_G).to(dtype))
         self.query = RepeatedProduct(self.at.query_QH)
+        self.prenet = [RepeatedProduct(weight.to(dtype)) for weight in decoder.prenet.parameters()]
+        self.projection = RepeatedProduct(*(tensor.to(dtype) for tensor in decoder.projection()))
+        self.masks: Iterator[Tensor] = iter(())
         # [prenet's output, attention LSTM's, context, decoder LSTM's]
         widths = (prenet, first.hidden_size, memory_BNE.shape[2], decoder.decoder_lstm.hidden_size)
         self.x, self.h, self.context, self.d = (slice(sum(widths[:i]), sum(widths[: i + 1])) for i in range(4))
@@ -115,37 +124,47 @@ class _Steps:
         self.float_type = torch.promote_types(dtype, torch.float32)
         self.cells_BH = memory_BNE.new_zeros(batch, first.hidden_size, dtype=self.float_type)
         self.cells_BD = memory_BNE.new_zeros(batch, decoder.decoder_lstm.hidden_size, dtype=self.float_type)
-        self.attention_state = decoder.attention.first_state(self.at)
+        # This step's and the next one's: they change places.
+        self.attention_states = [decoder.attention.first_state(self.at), decoder.attention.first_state(self.at)]
         self.frame_BM = memory_BNE.new_zeros(batch, decoder.mels)
 
     def keep(self, rows: Tensor) -> None:
         """From now on these rows only."""
         self.at = self.at.rows(rows)
-        self.attention_state = tuple(state[rows] for state in self.attention_state)
+        self.attention_states = [tuple(state[rows] for state in states) for states in self.attention_states]
         self.rows, self.frame_BM = self.rows[rows], self.frame_BM[rows]
         self.cells_BH, self.cells_BD = self.cells_BH[rows], self.cells_BD[rows]
         if self.reading:
             self.reading.keep(rows)
 
-    def next(self, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def next(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Mel (B, r, M), gate probabilities (B, r), attention weights (B, N) and what the projections read (B, D + E), of the next step."""
         rows, at = self.rows, self.at
         before_BF = rows[:, self.before].clone()
-        rows[:, self.x] = self.decoder.prenet.synthesise(self.frame_BM, generator)
+        rows[:, self.x] = spoken(self.frame_BM, self.prenet, self._mask())
         gates_BG = self.first(rows[:, : self.before.stop])
         cell(gates_BG, gates_BG, self.cells_BH, self.cells_BH, rows[:, self.h])
         if self.reading:
             at = at._replace(valid_BN=self.reading.open_BN)
         weights_BN = torch.empty_like(at.valid_BN, dtype=self.float_type)
-        after = tuple(torch.zeros_like(state) for state in self.attention_state)
-        self.decoder.attention.step(at, Moment(self.attention_state, before_BF, self.query(rows[:, self.h]), after, weights_BN))
-        self.attention_state = after
+        before, after = self.attention_states
+        self.decoder.attention.step(at, Moment(before, before_BF, self.query(rows[:, self.h]), after, weights_BN))
+        self.attention_states = [after, before]
         if self.reading:
             self.reading.read(weights_BN)
         rows[:, self.context] = torch.bmm(weights_BN.to(rows.dtype)[:, None], at.memory_BNE)[:, 0]
         gates_BG = self.second(rows[:, self.h.start :])
         cell(gates_BG, gates_BG, self.cells_BD, self.cells_BD, rows[:, self.d])
         z_BF = torch.cat((rows[:, self.d], rows[:, self.context]), 1)
-        mel_BRM, gate_logits_BR = self.decoder.project(z_BF)
-        self.frame_BM = mel_BRM[:, -1]
-        return mel_BRM, torch.sigmoid(gate_logits_BR), weights_BN, z_BF
+        factor, mels = self.decoder.reduction_factor, self.decoder.mels
+        mel_BX, gate_logits_BR = torch.split(self.projection(z_BF), [factor * mels, factor], 1)
+        self.frame_BM = mel_BX[:, -mels:]
+        return mel_BX.view(-1, factor, mels), torch.sigmoid(gate_logits_BR), weights_BN, z_BF
+
+    def _mask(self) -> Tensor:
+        """(layers, P) of the prenet's dropout."""
+        mask_LP = next(self.masks, None)
+        if mask_LP is None:
+            self.masks = iter(self.decoder.prenet.masks(MASKS_AT_ONCE, self.generator).to(self.rows))
+            mask_LP = next(self.masks)
+        return mask_LP

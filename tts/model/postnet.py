@@ -2,14 +2,15 @@
 
 Differs from NVIDIA/tacotron2: frames past the end reach neither a convolution nor a batch statistic.
 
-Shape letters: B batch, T frames, M mels, C channels.
+Shape letters: B batch, T frames, M mels, C channels, L true frames of all utterances and zeros between (row.py).
 """
 
 from torch import Tensor, nn
 
 from tts.config import ModelConfig
-from tts.data.batch import length_mask
-from tts.model.convolution import Activation, ConvolutionBlock
+from tts.model.activation import Activation
+from tts.model.convolution import ConvolutionBlock
+from tts.model.row import row
 
 
 class Postnet(nn.Module):
@@ -17,6 +18,7 @@ class Postnet(nn.Module):
 
     def __init__(self, config: ModelConfig, *, mels: int) -> None:
         super().__init__()
+        self.reach = config.postnet_kernel // 2
         widths = [mels] + [config.postnet_channels] * (config.postnet_convolutions - 1) + [mels]
         hidden: list[Activation] = ["tanh"] * (config.postnet_convolutions - 1)
         self.convolutions = nn.ModuleList(
@@ -26,10 +28,10 @@ class Postnet(nn.Module):
 
     def forward(self, mel_BTM: Tensor, mel_lengths_B: Tensor) -> Tensor:
         """(B, T, M): the mel plus the residual; past the end the mel as it was."""
-        if mel_BTM.shape[1] == 0:  # torch refuses to convolve nothing
+        frames = row(mel_lengths_B, self.reach)
+        if frames.valid_11L.numel() == 0:  # torch refuses to convolve nothing
             return mel_BTM
-        valid_B1T = length_mask(mel_lengths_B, mel_BTM.shape[1])[:, None]
-        residual_BCT = mel_BTM.transpose(1, 2).masked_fill(~valid_B1T, 0)
+        residual_1CL = frames.join(mel_BTM)
         for block in self.convolutions:
-            residual_BCT = block(residual_BCT, valid_B1T)
-        return mel_BTM + residual_BCT.transpose(1, 2)
+            residual_1CL = block(residual_1CL, frames.valid_11L)
+        return mel_BTM + frames.split(residual_1CL, *mel_BTM.shape[:2])

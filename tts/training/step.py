@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import Adam
 
 from tts.config import Config
 from tts.data.batch import Batch
 from tts.losses.total import Losses, total_loss
 from tts.model.output import Tacotron2Output
 from tts.model.tacotron2 import Tacotron2
+from tts.training.adam import Adam
 from tts.training.anomaly import Anomaly, find_offender
 from tts.training.evidence import Evidence, keep
 from tts.training.modules_log import norm_of_each

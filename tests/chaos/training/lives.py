@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-PRELOADED = ("torch._dynamo", "tts.cli.commands", "tts.training.run", "tts.tracking.nothing", __name__)
+PRELOADED = ("tts.cli.commands", "tts.training.run", "tts.tracking.nothing", __name__)
 GLANCE_SECONDS = 0.0005
 """Between two looks at a life that is to be killed at a moment of its own."""
 LONGEST_SECONDS = 600.0

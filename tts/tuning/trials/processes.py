@@ -35,8 +35,7 @@ READY_SECONDS = 60
 STARTS, START_SECONDS = 5, 0.1
 """Tries to start a process, and the first pause between two of them."""
 
-# torch's optimisers load torch._dynamo when the first one is made: seconds in every trial.
-_LOADED = ["tts.tuning.trials.child", "torch._dynamo"]
+_LOADED = ["tts.tuning.trials.child"]
 
 
 class Needs(NamedTuple):
