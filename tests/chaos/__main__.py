@@ -5,6 +5,7 @@
 | `study` | one study under 100 SIGKILLs, restarts of its database and outages of its tracking server |
 | `training` | short trainings under 200 SIGKILLs and SIGTERMs |
 | `faults` | each fault of docs/recovery.md, injected with three seeds; `--table` prints that table instead |
+| `guards` | nothing: what it costs a step that training watches itself, at most 1 % |
 
 Parts that are named run alone, and then the other parts' figures stay as they are. Ends with exit code 1 when a figure is not what it must be. Logs,
 the study and the runs stay in build/chaos until the next time.
@@ -28,6 +29,7 @@ import tests.chaos.faults.show
 import tests.chaos.plan
 import tests.chaos.show
 import tests.chaos.training.show
+from tests.benchmarks import guards
 from tests.chaos.faults.catalogue import FAULTS
 from tests.chaos.faults.table import table
 from tests.chaos.verdict import Verdict
@@ -38,6 +40,8 @@ from tts.threads import wait_patiently
 
 RESULTS = Path("build") / "chaos.json"
 FOLDER = Path("build") / "chaos"
+GUARDS_SHARE = 0.01
+"""Of a step: what checks for health, and diagnostics, may take."""
 SHOWN = 40
 """Lines about what is wrong."""
 
@@ -50,7 +54,18 @@ def _training(folder: Path, seed: int, progress: Progress) -> Verdict:
     return tests.chaos.training.show.show(replace(tests.chaos.training.show.FULL, seed=seed), folder, progress)
 
 
-PARTS: dict[str, Callable[[Path, int, Progress], Verdict]] = {"study": _study, "training": _training, "faults": tests.chaos.faults.show.show}
+def _guards(_folder: Path, _seed: int, _progress: Progress) -> Verdict:
+    figures = guards.measure()
+    share = figures["guards_share_of_step"]
+    return Verdict(figures, (f"guards take {share:.2%} of a step, more than {GUARDS_SHARE:.0%}",) if share > GUARDS_SHARE else ())
+
+
+PARTS: dict[str, Callable[[Path, int, Progress], Verdict]] = {
+    "study": _study,
+    "training": _training,
+    "faults": tests.chaos.faults.show.show,
+    "guards": _guards,
+}
 """Each plays in a folder of its own."""
 
 

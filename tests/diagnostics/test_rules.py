@@ -144,6 +144,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, float], str]] = [
     ("module-not-finite", "bad", eight(postnet=(None, None, 3)), {"lines": 8, "of": 8}, f"Lower {RATE}"),
     ("module-frozen", "bad", eight(decoder_gate=(0.1, 0.0, 0)), {"modules": 1, "of": 3}, "A weight of 0"),
     ("module-frozen", "bad", eight(decoder_gate=(0.0, None, 0)), {"modules": 1, "of": 3}, "A weight of 0"),
+    ("module-frozen", "bad", eight(decoder_gate=(None, None, 0)), {"modules": 1, "of": 3}, "A weight of 0"),
     ("module-vanishing", "warning", eight(embedding=(1e-9, 1e-3, 0)), {"gradient_norm": 1e-9}, f"Lower {RATE}."),
     ("prenet-dead", "warning", after(validations(2.0, 1.0, activation_saturation_prenet=[0.1, 0.6])), {"share": 0.6}, f"Lower {RATE}"),
     ("units-saturated", "warning", after(validations(2.0, 1.0, activation_saturation_postnet=[0.1, 0.9])), {"share": 0.9}, f"Lower {RATE}"),

@@ -1,17 +1,35 @@
 """The faults. What stands here is what docs/recovery.md says, and what the product is held to."""
 
 import shutil
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 
+from tests.chaos.faults.container import container, fill, hindrance
 from tests.chaos.faults.fault import Fault
-from tests.chaos.faults.spoiling import disk_grows, flip_a_bit, infinite_gradients, limit_files, small_disk, spoil_mel, spoil_recording
+from tests.chaos.faults.spoiling import disk_grows, flip_a_bit, infinite_gradients, limit_files, out_of_memory, small_disk, spoil_mel, spoil_recording
 from tests.chaos.faults.stage import Scene
-from tts.errors import CannotWriteError, DataError
+from tts.errors import CannotWriteError, DataError, PreemptedError, TrainingDivergedError, UsageError
 
 SMALL_FILES = 80_000
 """Bytes that a run takes beside snapshots and checkpoints, and somewhat more."""
+EXPLODING: Mapping[str, object] = {
+    "model__reduction_factor": 5,
+    "data__frame_budget": 1200,
+    "optimiser__learning_rate": 1.0,
+    "optimiser__warmup_steps": 60,
+    "optimiser__beta1": 0.0,
+    "optimiser__beta2": 0.0,
+    "training__steps": 50,
+    "training__validation_interval": 50,
+    "recovery__divergence_factor": 1.2,
+    "recovery__divergence_steps": 2,
+    "recovery__probation_steps": 0,
+}
+"""A rate that rises without end, and updates of its size: the loss falls first and then grows."""
+SHORT_OF_MEMORY = 0.87
+"""Of a container's memory: more than recovery.memory_share, and not yet what the kernel kills for."""
 OVERFLOWING = 1e25
 """A finite level, of which a squared error in single precision is not."""
 
@@ -45,6 +63,30 @@ def _nothing_but_nan(scene: Scene) -> None:
     for number in range(len(store.train)):
         spoil_mel(store, number, np.nan)
     scene.train(store.folder, recovery__max_skipped_updates=3)
+
+
+def _frozen_gate(scene: Scene) -> None:
+    scene.train(losses__gate_weight=0.0)
+
+
+def _exploding(scene: Scene, **knobs: object) -> None:
+    scene.train(training__seed=scene.seed, **EXPLODING, **knobs)
+
+
+def _memory_at_once(scene: Scene) -> None:
+    with container() as group:
+        scene.train(hook=partial(fill, group, SHORT_OF_MEMORY, 1))
+    scene.train()
+    scene.compare()
+
+
+def _memory_later(scene: Scene) -> None:
+    with container() as group:
+        scene.train(hook=partial(fill, group, SHORT_OF_MEMORY, 6 + scene.seed), training__steps=5000, training__validation_interval=5000)
+
+
+def _device_memory(scene: Scene) -> None:
+    scene.train(hook=partial(out_of_memory, 2 + scene.seed))
 
 
 def _full_disk(scene: Scene) -> None:
@@ -91,6 +133,7 @@ FAULTS = (
         ends=(0, 0),
         means="`tts prepare` leaves the recording out, names it and the reason in `quality.json`; training goes as without it",
         names=frozenset({"rejected: silent"}),
+        finds=frozenset({"clips-silent"}),
     ),
     Fault(
         "NaN in the features",
@@ -99,6 +142,7 @@ FAULTS = (
         ends=(0,),
         means="updates with this utterance are skipped, it is named, the others train on",
         names=frozenset({"anomaly: input mel"}),
+        finds=frozenset({"updates-skipped", "utterance-not-finite"}),
         says=("update skipped: input mel is nan",),
     ),
     Fault(
@@ -108,6 +152,7 @@ FAULTS = (
         ends=(0,),
         means="updates with this utterance are skipped, the others train on",
         names=frozenset({"anomaly: loss mel_before"}),
+        finds=frozenset({"updates-skipped"}),
     ),
     Fault(
         "infinite gradient",
@@ -116,6 +161,72 @@ FAULTS = (
         ends=(0,),
         means="updates with this batch are skipped, the others train on",
         names=frozenset({"anomaly: gradient postnet.convolutions.2.norm.bias"}),
+        finds=frozenset({"updates-skipped"}),
+    ),
+    Fault(
+        "exploding learning rate",
+        "the learning rate rises to 1 and updates are of its size; the ladder of remedies begins with a hundredth of it",
+        partial(_exploding, recovery__remedies=[{"learning_rate": 0.01}]),
+        ends=(0,),
+        means="one restart from before the loss grew, under the lower rate; the run makes all its steps",
+        names=frozenset({"restart: divergence"}),
+        finds=frozenset({"finished", "restarted"}),
+    ),
+    Fault(
+        "exploding learning rate, no remedy",
+        "the same, and the remedy changes the order of the data alone",
+        partial(_exploding, recovery__remedies=[{}]),
+        ends=(TrainingDivergedError.exit_code,),
+        means="one restart; then exit 70, and the message tells what was tried",
+        names=frozenset({"restart: divergence"}),
+        finds=frozenset({"diverged", "restarted"}),
+        says=("error: divergence: *(recovery.remedies) did not help",),
+    ),
+    Fault(
+        "NaN in all features",
+        "each utterance has a cell that is NaN",
+        _nothing_but_nan,
+        ends=(TrainingDivergedError.exit_code,),
+        means="as many restarts as the ladder has remedies, three; then exit 70, and the message tells what was tried",
+        names=frozenset({"anomaly: input mel", "restart: non-finite"}),
+        finds=frozenset({"diverged", "restarted"}),
+        says=("error: non-finite: 3 updates in a row were not finite * its 3 restarts (recovery.remedies) did not help",),
+    ),
+    Fault(
+        "frozen gate",
+        "the stop gate gets no gradient: its loss has a weight of 0",
+        _frozen_gate,
+        ends=(0,),
+        means="training goes on; the report says which part of the network does not learn, and which weights to look at",
+        finds=frozenset({"module-frozen"}),
+    ),
+    Fault(
+        "memory limit, later",
+        "in a container of 2 GiB (a control group), 87 % are taken after some steps and not given back",
+        _memory_later,
+        ends=(PreemptedError.exit_code,),
+        means="caches are dropped, in vain; a checkpoint, and exit 75 before the kernel kills: the same command goes on in a fresh process",
+        says=("error: memory is short: * bytes that this container has are held*; checkpoint written at step",),
+        hindrance=hindrance,
+    ),
+    Fault(
+        "memory limit, at once",
+        "the same in the first step",
+        _memory_at_once,
+        ends=(UsageError.exit_code, 0),
+        means="exit 64, for a fresh process would only come to the same point; with memory the same command ends as if nothing had been",
+        says=("error: memory is short: * bytes that this container has are held*so few steps were made",),
+        exact=True,
+        hindrance=hindrance,
+    ),
+    Fault(
+        "device out of memory",
+        "in one step a module finds the device out of memory, as CUDA says it (a hook in torch, on the CPU)",
+        _device_memory,
+        ends=(0,),
+        means="`data.frame_budget` is halved and the step made again; the run makes all its steps",
+        finds=frozenset({"frame-budget-halved"}),
+        says=("the device is out of memory in *; from now on the budget is * frames (halving 1 of at most 3)",),
     ),
     Fault(
         "full disk",

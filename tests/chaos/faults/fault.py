@@ -27,6 +27,8 @@ class Fault:
     """Words that the program has to say; * stands for any others."""
     exact: bool | None = None
     """Whether the run has to come out, to the bit, as the one that nothing befell."""
+    hindrance: Callable[[], str] = str
+    """Why it cannot be injected on this machine; empty where it can."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def show(folder: Path, seed: int, progress: Progress) -> Verdict:
     begun = time.monotonic()
     stage = Stage(folder)
     stage.build()
-    cases = [(fault, number) for number in range(seed, seed + TIMES) for fault in FAULTS]
+    cases = [(fault, number) for number in range(seed, seed + TIMES) for fault in FAULTS if not fault.hindrance()]
     found = list[Found]()
     with progress.task("Faults", total=len(cases)) as task:
         for fault, number in cases:
@@ -26,7 +26,7 @@ def show(folder: Path, seed: int, progress: Progress) -> Verdict:
             task.advance(1, misnamed=str(_misnamed(found)), ended_wrongly=str(_ended_wrongly(found)))
     figures = {
         "faults_injected": len(cases),
-        "faults_kinds": len(FAULTS),
+        "faults_kinds": len({fault.name for fault, _ in cases}),
         "faults_misnamed": _misnamed(found),
         "faults_ended_wrongly": _ended_wrongly(found),
         "faults_seconds": round(time.monotonic() - begun, 1),

@@ -79,3 +79,16 @@ def infinite_gradients(number: int) -> None:
                 output.register_hook(lambda gradient: gradient * torch.inf)
 
     register_module_forward_hook(on_forward)
+
+
+def out_of_memory(number: int) -> None:
+    """In the training batch of that number, from 1, a module finds the device out of memory, once."""
+    batches = list[None]()
+
+    def on_forward(module: nn.Module, _inputs: Any, _output: Any) -> None:
+        if isinstance(module, Postnet) and module.training:
+            batches.append(None)
+            if len(batches) == number:
+                raise torch.OutOfMemoryError("as a device says it")
+
+    register_module_forward_hook(on_forward)

@@ -147,7 +147,7 @@ def _names(folder: Path) -> Iterator[str]:
 
 def findings(run: Path) -> set[str]:
     """Codes of what `tts diagnose` found in a run."""
-    return {finding.get("code", "") for finding in _json(run / "diagnostics" / "diagnostics.json")["findings"]}
+    return {finding["code"] for finding in _json(run / "diagnostics" / "diagnostics.json")["findings"]}
 
 
 def _json(path: Path) -> Mapping[str, Any]:

@@ -34,10 +34,10 @@ BEGINNING = 0.3
 """Share of an undisturbed life that each life takes before its first step, or less."""
 ALONE_SECONDS = 3.0
 """For a rank to notice by itself that another is gone; then it is ended, as torchrun does it."""
-ENDS = {signal.SIGKILL: (0, -signal.SIGKILL), signal.SIGTERM: (0, 75, -signal.SIGTERM)}
-"""How who was sent a signal may end: unmoved where its work was done, by the signal itself where it did not listen yet, or no longer."""
-LEFT_BEHIND = (0, 75, -signal.SIGTERM, -signal.SIGKILL)
-"""How a rank may end when another is gone."""
+ENDS = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (75, -signal.SIGTERM)}
+"""How who was sent a signal may end, if not unmoved because its work was done: by the signal itself where it did not listen yet, or no longer."""
+LEFT_BEHIND = (75, -signal.SIGTERM, -signal.SIGKILL)
+"""How a rank may end when another is gone, if its own work was not done."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class Kills:
             lives = [stack.enter_context(life) for life in self._place.lives(kind, run)]
             codes = [life.end() for life in lives]
             self._seconds[kind.name] = lives[0].seconds
-        if codes != [0] * kind.ranks:
-            raise AssertionError(f"{kind.name}: undisturbed, it ended with {codes}; see {self._place.log(run, 0)}")
+        restarts = json.loads((run / "run.json").read_text(encoding="utf-8"))["totals"]["restarts"]
+        if (codes, restarts) != ([kind.ends] * kind.ranks, kind.restarts):
+            raise AssertionError(f"{kind.name}: undisturbed, it ended with {codes} after {restarts} restarts; see {self._place.log(run, 0)}")
 
     def _play(self) -> None:
         while self._permits.acquire(blocking=False):
@@ -123,8 +124,8 @@ class Kills:
             codes = _ends(lives, disturbed=hit)
         with self._lock:
             for rank, code in enumerate(codes):
-                allowed = (0,) if strike is None or not hit else ENDS[strike.number] if rank in strike.victims else LEFT_BEHIND
-                if code not in allowed:
+                allowed = () if strike is None or not hit else ENDS[strike.number] if rank in strike.victims else LEFT_BEHIND
+                if code not in (kind.ends, *allowed):
                     sent = f"{strike.number.name} sent to {strike.victims}" if strike and hit else "undisturbed"
                     log = self._place.log(run, rank)
                     self.surprises.append(f"run {run.name} ({kind.name}), {sent}: rank {rank} ended with {code}; see {log}")
@@ -176,7 +177,7 @@ def _at_file(run: Path, number: int) -> Moment:
 
 
 def _folders(run: Path) -> list[Path]:
-    return [run / name for name in ("checkpoints", "snapshots", "anomalies")]
+    return [run / name for name in ("checkpoints", "snapshots", "anomalies", "restarts/01", "restarts/02")]
 
 
 def _partial(folder: Path) -> list[str]:

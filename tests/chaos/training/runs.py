@@ -16,6 +16,7 @@ from tts.config.presets import demo
 from tts.data.demo_corpus import write_demo_corpus
 from tts.data.prepare import prepare
 from tts.data.store import FeatureStore
+from tts.errors import TrainingDivergedError
 from tts.progress import Silent
 
 SHORT = {
@@ -28,6 +29,24 @@ SHORT = {
 }
 
 
+EXPLODING = {
+    "data.frame_budget": 1200,
+    "optimiser.learning_rate": 1.0,
+    "optimiser.warmup_steps": 30,
+    "optimiser.beta1": 0.0,
+    "optimiser.beta2": 0.0,
+    "recovery.divergence_factor": 1.2,
+    "recovery.divergence_steps": 2,
+    "recovery.probation_steps": 0,
+    "recovery.remedies": [{"learning_rate": 0.01}],
+    "training.steps": 30,
+    "training.validation_interval": 15,
+}
+"""Updates of the size of the rate, which rises: the loss falls first and then grows without end, until the remedy."""
+HOPELESS = {"recovery.max_skipped_updates": 1, "recovery.probation_steps": 0, "recovery.remedies": [{}, {"learning_rate": 0.5}]}
+"""Each skipped update leads to a restart, and the utterance with a NaN comes again."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What is trained."""
@@ -38,6 +57,10 @@ class Kind:
     damaged: bool = False
     """Whether one utterance of the features has a NaN, so that updates are skipped."""
     ranks: int = 1
+    restarts: int = 0
+    """Times that it goes back to a checkpoint."""
+    ends: int = 0
+    """Its exit code."""
     share: int = 1
     """How often it is chosen beside the others."""
 
@@ -47,7 +70,10 @@ KINDS = (
     Kind("falling reduction factor", {"model.reduction_factor": 6, "model.initial_reduction_factor": 8, "training.reduction_interval": 5}, share=3),
     Kind("second decoder, recogniser, frame drop", {"model.coarse_reduction_factor": 12, "model.recogniser": 8, "model.frame_drop": 0.2}, share=2),
     Kind("skipped updates", damaged=True, share=2),
+    Kind("restart", EXPLODING, restarts=1),
+    Kind("restarts to the end of the ladder", HOPELESS, damaged=True, restarts=2, ends=TrainingDivergedError.exit_code, share=2),
     Kind("two ranks", ranks=2),
+    Kind("restarts of two ranks", HOPELESS, damaged=True, ranks=2, restarts=2, ends=TrainingDivergedError.exit_code),
 )
 
 

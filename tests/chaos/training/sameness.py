@@ -57,22 +57,25 @@ def _timeless(value: Any) -> Any:
 def _checkpoints(run: Path, reference: Path) -> Iterator[str]:
     """The newest, which is the training's end, and the best."""
     ours, theirs = _index(run), _index(reference)
-    for what, entry, wanted in (("newest", ours["checkpoints"][-1], theirs["checkpoints"][-1]), ("best", _best(ours), _best(theirs))):
-        known = {name: entry[name] for name in ("step", "mel_loss")}
-        where = _different(known, {name: wanted[name] for name in known}) or _different(
-            _content(run / "checkpoints" / entry["file"]), _content(reference / "checkpoints" / wanted["file"])
-        )
+    for what in ("newest", "best"):
+        entry, wanted = ours.get(what, {}), theirs.get(what, {})
+        where = _different(_known(entry), _known(wanted))
+        if where is None and wanted:
+            where = _different(_content(run / "checkpoints" / entry["file"]), _content(reference / "checkpoints" / wanted["file"]))
         if where is not None:
             yield f"the {what} checkpoint differs{where}"
 
 
-def _index(run: Path) -> dict[str, Any]:
-    index: dict[str, Any] = json.loads((run / "checkpoints" / "index.json").read_text(encoding="utf-8"))
-    return index
+def _index(run: Path) -> dict[str, dict[str, Any]]:
+    """The newest checkpoint's entry, and the best's where one was validated; empty where there is none."""
+    path = run / "checkpoints" / "index.json"
+    index = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"checkpoints": [], "best": None}
+    found = {"newest": index["checkpoints"][-1:], "best": [entry for entry in index["checkpoints"] if entry["step"] == index["best"]]}
+    return {what: entries[0] for what, entries in found.items() if entries}
 
 
-def _best(index: dict[str, Any]) -> dict[str, Any]:
-    return next(entry for entry in index["checkpoints"] if entry["step"] == index["best"])
+def _known(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry.get(name) for name in ("step", "mel_loss")}
 
 
 def _different(value: Any, wanted: Any) -> str | None:

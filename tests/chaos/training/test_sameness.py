@@ -66,3 +66,9 @@ def test_files_that_are_missing_or_left(trained, copy):
     (copy / "snapshots" / ".step-00000007.npz.x.partial").touch()
 
     assert differences(copy, trained) == ["config.json is not there", "snapshots/.step-00000007.npz.x.partial is there and should not be"]
+
+
+def test_a_run_without_checkpoints(trained, copy):
+    shutil.rmtree(copy / "checkpoints")
+
+    assert [text.split(" at ")[0] for text in differences(copy, trained)] == ["the newest checkpoint differs", "the best checkpoint differs"]

@@ -90,7 +90,11 @@ def frozen(facts: Facts) -> Match | None:
     if modules is None:
         return None
     ratios = {name: [value for value in values[len(values) // 2 :] if math.isfinite(value)] for name, values in modules.update_ratio.items()}
-    still = [name for name, values in norms.items() if (values and not any(values)) or (ratios.get(name) and not any(ratios[name]))]
+    # A part that no loss term reaches has no norm at all, and neither has one whose gradients are not finite.
+    unreached = [name for name, values in norms.items() if not values and not any(count > 0 for count in modules.non_finite[name])]
+    still = [
+        name for name, values in norms.items() if name in unreached or (values and not any(values)) or (ratios.get(name) and not any(ratios[name]))
+    ]
     return match(modules=len(still), of=len(norms), step=modules.steps[-1], words={"names": listed(still)}) if still else None
 
 
