@@ -11,6 +11,7 @@ from tts.data.batch import Batch
 from tts.losses.mutual_information import mutual_information_loss
 from tts.losses.total import total_loss
 from tts.model.frames import step_lengths
+from tts.model.free_running import free_run
 from tts.model.packing import Packing, packing
 from tts.model.tacotron2 import Tacotron2
 from tts.text.symbols import SymbolTable
@@ -110,20 +111,14 @@ def test_a_share_of_zero_only_listens():
 
 def test_it_hears_speech_without_a_recording_too():
     model, one = network(reduction_factor=2).eval(), batch()
-    arguments = {"max_frames_B": torch.tensor([9, 14, 5]), "gate_threshold": 0.99, "seed": 0}
-    spoken = model.synthesise(one.symbols_BN, one.symbol_lengths_B, **arguments)
+    arguments = {"max_frames_B": torch.tensor([9, 14, 5]), "gate_threshold": 0.99}
+    spoken = model.synthesise(one.symbols_BN, one.symbol_lengths_B, **arguments, seed=0)
     steps = -(-int(spoken.lengths_B.max()) // 2)
     assert spoken.recognition.logits_BSC.shape == (3, steps, SYMBOLS + 1)
+    memory_BNE = model._memory(one.symbols_BN, one.symbol_lengths_B, None, None)
+    run = free_run(model.decoder, memory_BNE, one.symbol_lengths_B, **arguments, generator=torch.Generator().manual_seed(0))
     # Fed with what it said, the decoder says it again.
-    recorded_BTM = model._outward(torch.zeros(3, 2 * steps, MELS).double())
-    inputs = []
-    prenet = model.decoder.prenet.synthesise
-    model.decoder.prenet.synthesise = lambda frame_BM, generator: (inputs.append(frame_BM), prenet(frame_BM, generator))[1]
-    model.synthesise(one.symbols_BN, one.symbol_lengths_B, **arguments)
-    for step, frame_BM in enumerate(inputs[1:]):
-        still_speaking_B = spoken.lengths_B > 2 * (step + 1)
-        recorded_BTM[still_speaking_B, 2 * step + 1] = model._outward(frame_BM)
-    again = model(one.symbols_BN, one.symbol_lengths_B, recorded_BTM, spoken.lengths_B)
+    again = model(one.symbols_BN, one.symbol_lengths_B, model._outward(run.mel_BTM), spoken.lengths_B)
     torch.testing.assert_close(spoken.recognition.logits_BSC, again.recognition.logits_BSC)
 
 

@@ -10,8 +10,9 @@ from tts.config.load import override
 from tts.losses.total import total_loss
 from tts.model.frames import step_lengths
 from tts.model.packing import packing
+from tts.model.row import row
 from tts.training.anomaly import NORM
-from tts.training.blame import TOLD_APART, _share, can_tell_apart, owners
+from tts.training.blame import TOLD_APART, _share, can_tell_apart, owners, rows_not_finite
 from tts.training.randomness import reseed
 from tts.training.ranks import ALONE
 from tts.training.step import train_step
@@ -74,10 +75,13 @@ def test_an_utterance_whose_gradient_overflows_is_named_alone(new_run, tiny):
     """In the postnet; on the way to the parameters before it the sums mix it with the others'."""
     learner, batch = new_run(tiny)
 
-    def overflow(gradient_BCT):
-        rest_BCT, row_CT = gradient_BCT.clone(), gradient_BCT[1] * 1e38 * 1e38
-        rest_BCT[1] = row_CT
-        return rest_BCT
+    laid = row(batch.mel_lengths_B, learner.model.postnet.reach)
+    own = laid.place_Z[laid.utterance_Z == 1]
+
+    def overflow(gradient_1CL):
+        rest_1CL = gradient_1CL.clone()
+        rest_1CL[:, :, own] = gradient_1CL[:, :, own] * 1e38 * 1e38
+        return rest_1CL
 
     learner.model.postnet.convolutions[0].norm.register_forward_hook(lambda _module, _inputs, output: output.register_hook(overflow) and None)
     result = train_step(learner, batch, tiny, 1)
@@ -97,6 +101,18 @@ def test_an_utterance_whose_gradients_norm_overflows_is_named_alone(new_run, tin
     assert result.anomaly is not None
     assert (result.anomaly.kind, result.anomaly.name, result.anomaly.value) == ("gradient", NORM, "inf")
     assert result.anomaly.utterances == (batch.ids[2],)
+
+
+@pytest.mark.parametrize("stack", ["encoder", "postnet"])
+def test_whose_a_position_is_within_convolutions_can_be_told(new_run, tiny, stack):
+    learner, batch = new_run(tiny)
+    lengths_B = batch.symbol_lengths_B if stack == "encoder" else batch.mel_lengths_B
+    laid = row(lengths_B, getattr(learner.model, stack).reach)
+    for number, identity in enumerate(batch.ids):
+        values_BTC = torch.zeros(len(batch.ids), int(lengths_B.max()), 3)
+        values_BTC[number, int(lengths_B[number]) - 1, 2] = torch.nan
+        assert rows_not_finite(laid.join(values_BTC), batch, learner.model) == [identity]
+    assert rows_not_finite(torch.zeros(1, 3, laid.valid_11L.shape[2] + 1), batch, learner.model) is None
 
 
 def test_whose_a_gradient_is_can_be_told_where_every_rank_has_an_utterance_and_there_are_few(new_run, tiny):

@@ -135,7 +135,7 @@ def _known(mel: str) -> tuple[Chart, ...]:
 
 
 def _picture(record: RunRecord, chart: Chart, present: list[tuple[Line, Series]], abandoned: Sequence[tuple[Series, Series]]) -> Picture:
-    with sketch(THIRD, f"{chart.title} over training steps") as picture:
+    with sketch(THIRD, f"{chart.title} over training steps", every_point=True) as picture:
         axes = picture.axes("training step", chart.unit)
         values: list[float] = []
         ends = [1.0]

@@ -66,7 +66,6 @@ _STYLE: dict[str, Any] = {
     "image.interpolation": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "smart-tuner-tts",
-    "path.simplify": False,
     "axes.formatter.useoffset": False,
 }
 
@@ -93,9 +92,12 @@ class Sketch:
 
 
 @contextmanager
-def sketch(size: tuple[float, float], label: str) -> Iterator[Sketch]:
-    """A picture of `size` inches; `label` is what a screen reader says."""
-    with mpl.rc_context(_STYLE):
+def sketch(size: tuple[float, float], label: str, *, every_point: bool = False) -> Iterator[Sketch]:
+    """A picture of `size` inches; `label` is what a screen reader says.
+
+    Points of a curve that nobody could see are left out, unless it may be zoomed into: `every_point`.
+    """
+    with mpl.rc_context({**_STYLE, "path.simplify": not every_point}):
         picture = Sketch(size, label)
         yield picture
         file = io.StringIO()

@@ -1,8 +1,9 @@
 """Whose a value is that is not finite: which utterances of a batch.
 
-A tensor with a row for each utterance, or for each of their steps, tells it by itself: what a module returns, or its gradient. A loss is the sum of
-its utterances' shares, and so is a parameter's gradient: each share is worked out alone, within the forward pass of the whole batch, with its
-dropout and batch statistics. That costs a backward pass for each utterance, and comes only after an update was skipped.
+A tensor with a row for each utterance, for each of their steps or, within convolutions, for each of their positions tells it by itself: what a
+module returns, or its gradient. A loss is the sum of its utterances' shares, and so is a parameter's gradient: each share is worked out alone,
+within the forward pass of the whole batch, with its dropout and batch statistics. That costs a backward pass for each utterance, and comes only
+after an update was skipped.
 
 Shape letters: B batch, S decoder steps, Z rows of all utterances' steps (tts/model/packing.py).
 """
@@ -23,6 +24,7 @@ from tts.losses.total import Losses
 from tts.model.frames import step_lengths
 from tts.model.output import Tacotron2Output
 from tts.model.packing import packing
+from tts.model.row import row
 from tts.training.ranks import Ranks
 
 Forward = Callable[[], Tacotron2Output]
@@ -49,9 +51,27 @@ def owners(rows: int, batch: Batch, model: nn.Module) -> list[int] | None:
     return None
 
 
+def owners_in_row(positions: int, batch: Batch, model: nn.Module) -> list[int] | None:
+    """The same of the positions of a row (tts/model/row.py), over which convolutions run; -1 between two utterances."""
+    for module in model.children():
+        reach = getattr(module, "reach", None)
+        if not isinstance(reach, int):
+            continue
+        for lengths_B in (batch.mel_lengths_B, batch.symbol_lengths_B):
+            laid = row(lengths_B, reach)
+            if positions == laid.valid_11L.shape[2]:
+                owners_L = torch.full((positions,), -1, device=lengths_B.device)
+                return owners_L.index_copy(0, laid.place_Z, laid.utterance_Z).tolist()
+    return None
+
+
 def rows_not_finite(tensor: Tensor, batch: Batch, model: nn.Module) -> list[str] | None:
     """Utterances in whose rows of a tensor something is not finite; None where rows cannot be told apart."""
-    places = owners(len(tensor), batch, model) if tensor.dim() else None
+    if tensor.dim() == 3 and len(tensor) == 1 < len(batch.ids):  # (1, C, L)
+        tensor = tensor[0].t()
+        places = owners_in_row(len(tensor), batch, model)
+    else:
+        places = owners(len(tensor), batch, model) if tensor.dim() else None
     if places is None:
         return None
     fine_rows = tensor.isfinite().reshape(len(tensor), -1).all(1).tolist()
@@ -76,7 +96,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 def blamed_for_loss(name: str, output: Tacotron2Output, batch: Batch, losses: LossesOf) -> tuple[str, ...]:
     """Utterances of this rank whose own share of a loss term, or of the total, is not finite."""
     with torch.no_grad():
-        shares = [_share(output, batch, row, losses) for row in range(len(batch.ids))]
+        shares = [_share(output, batch, place, losses) for place in range(len(batch.ids))]
     found = [share.total if name == "total" else share.terms[name] for share in shares]
     return tuple(identity for identity, share in zip(batch.ids, found, strict=True) if not share.isfinite())
 
@@ -140,21 +160,21 @@ def _finite(gradients: Sequence[Tensor]) -> bool:
     return bool(gradients[0].isfinite().all() if len(gradients) == 1 else get_total_norm(gradients).isfinite())
 
 
-def _share(output: Tacotron2Output, batch: Batch, row: int, losses: LossesOf) -> Losses:
+def _share(output: Tacotron2Output, batch: Batch, place: int, losses: LossesOf) -> Losses:
     """Losses of one utterance as its part of the whole batch's."""
-    return losses(_row(output, row, len(batch.ids)), _only(batch, row))
+    return losses(_row(output, place, len(batch.ids)), _only(batch, place))
 
 
-def _only(batch: Batch, row: int) -> Batch:
+def _only(batch: Batch, place: int) -> Batch:
     whole = batch.part_of or Whole(batch.ids, batch.mel_lengths_B)
-    tensors: Batch = _row(batch, row, len(batch.ids))
-    return dataclasses.replace(tensors, ids=batch.ids[row : row + 1], part_of=whole)
+    tensors: Batch = _row(batch, place, len(batch.ids))
+    return dataclasses.replace(tensors, ids=batch.ids[place : place + 1], part_of=whole)
 
 
-def _row(value: Any, row: int, rows: int) -> Any:
+def _row(value: Any, place: int, rows: int) -> Any:
     """One row of every tensor in a dataclass that has `rows` of them."""
     if isinstance(value, Tensor):
-        return value[row : row + 1] if value.shape[:1] == (rows,) else value
+        return value[place : place + 1] if value.shape[:1] == (rows,) else value
     if dataclasses.is_dataclass(value) and not isinstance(value, Whole | type):
-        return dataclasses.replace(value, **{field.name: _row(getattr(value, field.name), row, rows) for field in dataclasses.fields(value)})
+        return dataclasses.replace(value, **{field.name: _row(getattr(value, field.name), place, rows) for field in dataclasses.fields(value)})
     return value
