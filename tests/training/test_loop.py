@@ -177,6 +177,20 @@ def test_stopped_after_every_single_step_equals_the_run_that_was_not(straight, s
     _assert_same(run, straight)
 
 
+@pytest.mark.parametrize("step", [3, STEPS])
+def test_killed_between_a_validation_that_was_made_up_for_and_its_checkpoint(straight, store, config, tmp_path, step):
+    """The checkpoint was written when the run was stopped before the validation; the line is in the log, and nothing else knows of it."""
+    run, stop = tmp_path / "run", StopFlag()
+    with pytest.raises(PreemptedError):
+        _train(store, config, run, AtStep(step, stop.set), stop)
+    lines = (straight / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join(line for line in lines if json.loads(line)["step"] <= step))
+    assert [record.step for record in _train(store, config, run)] == [due for due in (3, 6, 7) if due >= step]
+    _assert_same(run, straight)
+    newest, wanted = (Checkpoints(one).index().checkpoints[-1] for one in (run, straight))
+    assert newest.mel_loss == wanted.mel_loss
+
+
 def test_ctrl_c_checkpoints_and_interrupts(straight, store, config, tmp_path):
     run = tmp_path / "run"
     with listen() as stop, pytest.raises(KeyboardInterrupt):

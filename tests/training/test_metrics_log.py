@@ -36,19 +36,24 @@ def test_cut_removes_later_lines_and_a_torn_one(log):
     with log.path.open("ab") as file:
         file.write(b'{"kind": "train", "st')
     assert [line["step"] for line in read_metrics(log.path)] == [1, 2, 3, 3]
-    assert [line["step"] for line in log.cut(2)] == [1, 2]
+    assert [line["step"] for line in log.cut(2, validated=True)] == [1, 2]
     assert log.path.read_bytes() == b'{"kind": "train", "step": 1, "loss": 1.0}\n{"kind": "train", "step": 2, "loss": 0.5}\n'
 
 
 def test_cut_at_the_last_step_changes_nothing(log):
     before = log.path.read_bytes()
-    assert len(log.cut(3)) == 4
+    assert len(log.cut(3, validated=True)) == 4
     assert log.path.read_bytes() == before
+
+
+def test_cut_removes_a_validation_that_nothing_else_knows_of(log):
+    assert [(line["kind"], line["step"]) for line in log.cut(3, validated=False)] == [("train", 1), ("train", 2), ("train", 3)]
+    assert len(read_metrics(log.path)) == 3
 
 
 def test_a_new_log_is_an_empty_file(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    assert log.cut(0) == []
+    assert log.cut(0, validated=True) == []
     assert log.path.read_bytes() == b""
 
 
@@ -58,7 +63,7 @@ def test_a_line_that_is_no_measurement_is_named(log, line):
     with pytest.raises(DataError, match="line 5 is not a measurement"):
         read_metrics(log.path)
     with pytest.raises(DataError, match="line 5"):
-        log.cut(1)
+        log.cut(1, validated=True)
 
 
 def test_no_file_is_no_run(tmp_path):

@@ -29,9 +29,12 @@ class MetricsLog:
         """Raises CannotWriteError."""
         self._log.write({"kind": kind, "step": step} | {name: value if math.isfinite(value) else None for name, value in values.items()})
 
-    def cut(self, step: int) -> list[dict[str, Any]]:
-        """Removes the lines after `step`, and a last line that a kill left torn. The lines that stay. Raises DataError, CannotWriteError."""
-        return [_numbers(values) for values in self._log.cut(step)]
+    def cut(self, step: int, *, validated: bool) -> list[dict[str, Any]]:
+        """Removes the lines after `step`, its validation where it is not `validated`, and a last line that a kill left torn.
+
+        The lines that stay. Raises DataError, CannotWriteError.
+        """
+        return [_numbers(values) for values in self._log.cut(step, lambda line: validated or (line["kind"], line["step"]) != ("validation", step))]
 
     def read(self) -> list[dict[str, Any]]:
         """The lines; null reads as NaN. Raises DataError."""

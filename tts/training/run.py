@@ -65,6 +65,7 @@ def run_training(
     with _tracking(run, config, store, tracker) as measurements:
         for _ in train(store, config, run, progress=progress, stop=stop, ranks=ranks):
             measurements.send()
+        measurements.send()  # a run that was killed at its very end has nothing left to do but this
     return _summary(run, already_finished=False)
 
 

@@ -72,9 +72,12 @@ class Session:
             set_aside(self.run, restarts[-1])
         clear_after(self.run, step)
         self._modules.cut(step)
-        validations = [line for line in self._log.cut(step) if line["kind"] == "validation"]
-        for line in validations:  # a run that was stopped before its validation has it in the log alone
-            if line["step"] > self._updates.watch.validations.step:
+        known = self._updates.watch.validations.step
+        # A run that was stopped before its validation, made up for it and was killed then has it in the log alone: neither the checkpoint's
+        # record nor the index, which tells the best one, knows of it, so it is made once more.
+        validations = [line for line in self._log.cut(step, validated=known == step) if line["kind"] == "validation"]
+        for line in validations:  # of a version that did not watch
+            if line["step"] > known:
                 self._watch(line["step"], line)
         self._validated_step = max((line["step"] for line in validations), default=0)
         self._saved_step = step

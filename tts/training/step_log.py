@@ -35,11 +35,14 @@ class StepLog:
                 file.truncate(length)
                 raise
 
-    def cut(self, step: int) -> list[Line]:
-        """Removes the lines after `step`, and a last line that a kill left torn. The lines that stay. Raises DataError, CannotWriteError."""
+    def cut(self, step: int, stays: Callable[[Line], bool] = lambda _: True) -> list[Line]:
+        """Removes the lines after `step`, those of which `stays` is false, and a last line that a kill left torn.
+
+        The lines that stay. Raises DataError, CannotWriteError.
+        """
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         whole = [line for line in lines if line.endswith(b"\n")]
-        kept = [(line, values) for line, values in zip(whole, self._parse(whole), strict=True) if values["step"] <= step]
+        kept = [(line, values) for line, values in zip(whole, self._parse(whole), strict=True) if values["step"] <= step and stays(values)]
         if len(kept) < len(lines) or not self.path.exists():
             write_text(self.path, b"".join(line for line, _ in kept).decode())
         return [values for _, values in kept]
