@@ -19,6 +19,7 @@ from tts.progress import Silent
 from tts.training.loop import train
 from tts.training.metrics_log import WALL_CLOCK_FIELDS
 from tts.training.preemption import StopFlag
+from tts.training.saturation import SATURATION_FIELDS
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,15 @@ def _judge_metrics(client: MlflowClient, run: str, stage: Stage, trial: FrozenTr
 
 
 def _expected(run: Path, trial: FrozenTrial) -> Iterator[tuple[str, int, float]]:
-    """What the trial measured and reported; what is not finite cannot be kept by MLflow, and null stands for it in the file."""
+    """What the trial measured and reported; what is not finite cannot be kept by MLflow, and null stands for it in the file.
+
+    How saturated units are is for the log and the report alone.
+    """
     for line in read_lines(run):
         if line["kind"] == "validation" and line["step"] in trial.intermediate_values:
             step = line["step"]
             for name, value in line.items():
-                if name not in ("kind", "step") and value is not None:
+                if name not in ("kind", "step", *SATURATION_FIELDS) and value is not None:
                     yield name, step, value
             yield "objective", step, trial.intermediate_values[step]
 

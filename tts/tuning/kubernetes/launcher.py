@@ -126,6 +126,8 @@ class KubernetesLauncher:
         failed = self._failed(job)
         waiting = () if trouble else self._waiting.lines(job, self._pods.living(), self._task.name, restarted=bool(self._notes))
         alive = max(0, min(job.parallelism, job.completions - job.succeeded - len(failed)))
+        if job.succeeded >= job.completions:  # it is Complete in a moment, and then new ones may begin
+            alive = job.parallelism
         return Workers(alive, failed, (*trouble, *waiting), tuple(self._notes))
 
     def stop(self) -> None:
